@@ -1,0 +1,516 @@
+//! The record kept for each object, and the transitions between its states as pure functions.
+//!
+//! A record always describes one version of one object. Nothing here reads a clock, a store or the network: time comes in
+//! as a value, so that every transition can be tested by its inputs and outputs alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The layout of the record as written by this version of the program.
+pub const SCHEMA: u32 = 1;
+
+/// The identity of a record: one per object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey {
+    /// Bucket name as in the callback.
+    pub bucket: String,
+    /// Object key, 1 to 1,023 bytes of UTF-8, never decoded or normalised.
+    pub object: String,
+}
+
+impl RecordKey {
+    /// Names the record of `object` in `bucket`.
+    pub fn new(bucket: impl Into<String>, object: impl Into<String>) -> Self {
+        Self { bucket: bucket.into(), object: object.into() }
+    }
+
+    /// The key as one string for stores with a single key column: bucket, `/`, object. A bucket name holds no slash, so
+    /// the first slash separates them and different objects never share a key.
+    pub fn joined(&self) -> String {
+        format!("{}/{}", self.bucket, self.object)
+    }
+}
+
+/// What a store compares before it writes: the record is still the one that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// +1 for every new version of the object seen; starts at 1.
+    pub generation: u64,
+    /// +1 for every write of the record; starts at 1.
+    pub revision: u64,
+}
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Recorded; thumbnails are due and nobody works on them.
+    Received,
+    /// Somebody holds the lease and makes the thumbnails.
+    Processing,
+    /// Every variant was made.
+    Ready,
+    /// At least one variant can never be made.
+    Failed,
+    /// Recorded; nothing to make.
+    Recorded,
+    /// Recorded; refused by a rule, one of our own thumbnails, or a format that is not decoded.
+    Skipped,
+    /// Recorded from the callback's claims; OSS could not be asked in time.
+    Unverified,
+    /// The object is gone; a tombstone.
+    Deleted,
+}
+
+impl State {
+    /// All states, for parsers and tests.
+    pub const ALL: [Self; 8] = [
+        Self::Received,
+        Self::Processing,
+        Self::Ready,
+        Self::Failed,
+        Self::Recorded,
+        Self::Skipped,
+        Self::Unverified,
+        Self::Deleted,
+    ];
+
+    /// The stable name, as in JSON, in filters and in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Processing => "processing",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+            Self::Recorded => "recorded",
+            Self::Skipped => "skipped",
+            Self::Unverified => "unverified",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    /// The state with this stable name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// Why a record or one of its thumbnails is not `ready`: a stable code that people and programs can look up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The object lies under our own output prefix.
+    OwnOutput,
+    /// A rule says that this object is not to be processed.
+    RefusedByRule,
+    /// The content is of a format that is not decoded.
+    UnsupportedFormat,
+    /// The declared type says one thing, the content another.
+    TypeMismatch,
+    /// The content could not be decoded.
+    Undecodable,
+    /// The object has more bytes than the limit.
+    TooManyBytes,
+    /// The image has more pixels, or a longer side, than the limit.
+    TooManyPixels,
+    /// The thumbnail could not be encoded.
+    NotEncodable,
+    /// There was not enough time left; the work is still due.
+    OutOfTime,
+    /// Another request or worker holds the lease.
+    LeasedElsewhere,
+    /// OSS could not be reached, or answered with a server error.
+    OssUnavailable,
+    /// OSS refused our credentials.
+    OssForbidden,
+    /// OSS says that there is no such object.
+    ObjectNotFound,
+    /// The object changed while it was worked on.
+    ObjectChanged,
+    /// A reason written by a newer version of this program.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Reason {
+    /// The stable code.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OwnOutput => "own_output",
+            Self::RefusedByRule => "refused_by_rule",
+            Self::UnsupportedFormat => "unsupported_format",
+            Self::TypeMismatch => "type_mismatch",
+            Self::Undecodable => "undecodable",
+            Self::TooManyBytes => "too_many_bytes",
+            Self::TooManyPixels => "too_many_pixels",
+            Self::NotEncodable => "not_encodable",
+            Self::OutOfTime => "out_of_time",
+            Self::LeasedElsewhere => "leased_elsewhere",
+            Self::OssUnavailable => "oss_unavailable",
+            Self::OssForbidden => "oss_forbidden",
+            Self::ObjectNotFound => "object_not_found",
+            Self::ObjectChanged => "object_changed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The state of one variant in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThumbnailState {
+    /// Made and stored in OSS.
+    Ready,
+    /// Cannot be made; see the reason.
+    Failed,
+}
+
+/// One line of the thumbnail ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thumbnail {
+    /// Name of the variant in the rules.
+    pub name: String,
+    /// Whether it exists.
+    pub state: ThumbnailState,
+    /// Bucket it is stored in.
+    pub bucket: String,
+    /// Key it is stored under.
+    pub key: String,
+    /// Width in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Height in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// MIME type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mime: Option<String>,
+    /// Size in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+}
+
+/// The right to work on a record, until it expires.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Who holds it; unique to one piece of work.
+    pub owner: String,
+    /// When it expires.
+    pub until: Timestamp,
+}
+
+/// What is known about one version of an object: from HEAD, or, unconfirmed, from the callback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// ETag without quotes, upper case.
+    pub etag: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Stored Content-Type.
+    pub mime: Option<String>,
+    /// Last-Modified, to the second.
+    pub last_modified: Option<Timestamp>,
+    /// Version id, in versioned buckets.
+    pub version_id: Option<String>,
+    /// CRC-64 of the content.
+    pub crc64: Option<u64>,
+    /// Whether OSS itself said so, asked with our own credentials.
+    pub confirmed: bool,
+}
+
+/// What the upload's own callback says beyond the facts. Absent for a callback that is about another version than the facts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Upload {
+    /// Request id of the upload.
+    pub request_id: Option<String>,
+    /// Width in pixels, as OSS saw it.
+    pub width: Option<u32>,
+    /// Height in pixels, as OSS saw it.
+    pub height: Option<u32>,
+    /// Custom variables.
+    pub custom: BTreeMap<String, String>,
+}
+
+/// What is to be done with a newly seen version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing to make.
+    Record,
+    /// Not to be processed.
+    Skip(Reason),
+    /// Thumbnails are due, and this lease is taken on them at once.
+    Make(Lease),
+    /// OSS could not be asked; somebody must look later.
+    Verify(Reason),
+}
+
+/// One item per object in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Bucket.
+    pub bucket: String,
+    /// Object key.
+    pub object: String,
+    /// ETag without quotes, upper case.
+    pub etag: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Content-Type.
+    pub mime: Option<String>,
+    /// When OSS stored this version.
+    pub last_modified: Option<Timestamp>,
+    /// Version id, in versioned buckets.
+    pub version_id: Option<String>,
+    /// CRC-64 of the content.
+    pub crc64: Option<u64>,
+    /// Width in pixels, before orientation.
+    pub width: Option<u32>,
+    /// Height in pixels, before orientation.
+    pub height: Option<u32>,
+    /// +1 for every new version of the object seen; starts at 1.
+    pub generation: u64,
+    /// +1 for every write; starts at 1.
+    pub revision: u64,
+    /// Where it stands.
+    pub state: State,
+    /// Why it is not `ready`.
+    pub reason: Option<Reason>,
+    /// Whether OSS confirmed it.
+    pub confirmed: bool,
+    /// The ledger of variants.
+    pub thumbnails: Vec<Thumbnail>,
+    /// Custom variables of the upload.
+    pub custom: BTreeMap<String, String>,
+    /// How often work on this generation was begun.
+    pub attempts: u32,
+    /// Who works on it.
+    pub lease: Option<Lease>,
+    /// When the object was first seen.
+    pub first_seen: Timestamp,
+    /// When this record was last written.
+    pub updated: Timestamp,
+    /// Request id of the upload that this version came from.
+    pub request_id: Option<String>,
+    /// Layout, see [`SCHEMA`].
+    pub schema: u32,
+}
+
+/// What becomes of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transition {
+    /// Nothing to write.
+    Unchanged,
+    /// Write this, under the version that was read.
+    Write(Box<Record>),
+}
+
+impl Record {
+    /// The key it is stored under.
+    pub fn key(&self) -> RecordKey {
+        RecordKey::new(self.bucket.clone(), self.object.clone())
+    }
+
+    /// What a store compares before this record may be replaced.
+    pub const fn version(&self) -> Version {
+        Version { generation: self.generation, revision: self.revision }
+    }
+
+    /// Whether `facts` describe the version that this record describes. Without confirmation on both sides only ETag and
+    /// size can be compared.
+    pub fn describes(&self, facts: &Facts) -> bool {
+        self.state != State::Deleted
+            && self.etag.eq_ignore_ascii_case(&facts.etag)
+            && self.size == facts.size
+            && (self.last_modified == facts.last_modified
+                || self.last_modified.is_none()
+                || facts.last_modified.is_none())
+    }
+
+    /// Whether work is due that nobody does at `now`.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        match self.state {
+            State::Received => true,
+            State::Processing => self.lease.as_ref().is_none_or(|lease| lease.until < now),
+            _ => false,
+        }
+    }
+
+    /// Transition A: an object was seen, by its callback or in a listing.
+    ///
+    /// A version that the record already describes changes nothing, except that a first confirmation, or the upload's own
+    /// callback after something else made the record, fills in what was missing. Any other version is a new generation.
+    pub fn observe(
+        previous: Option<&Self>,
+        key: &RecordKey,
+        facts: &Facts,
+        upload: Option<&Upload>,
+        plan: &Plan,
+        now: Timestamp,
+    ) -> Transition {
+        let Some(previous) = previous else {
+            return Transition::Write(Box::new(Self::first(key, facts, upload, plan, now)));
+        };
+        if !previous.describes(facts) {
+            if matches!(plan, Plan::Verify(_)) {
+                // An unconfirmed claim never replaces what OSS itself confirmed.
+                return Transition::Unchanged;
+            }
+            let mut next = Self::first(key, facts, upload, plan, now);
+            next.generation = previous.generation.saturating_add(1);
+            next.revision = previous.revision.saturating_add(1);
+            next.first_seen = previous.first_seen;
+            return Transition::Write(Box::new(next));
+        }
+        let confirms = facts.confirmed && !previous.confirmed;
+        let describes_upload =
+            previous.request_id.is_none() && upload.is_some_and(|upload| upload.request_id.is_some());
+        if !confirms && !describes_upload {
+            return Transition::Unchanged;
+        }
+        let mut next = previous.clone();
+        next.revision = previous.revision.saturating_add(1);
+        next.updated = now;
+        if confirms {
+            next.set_facts(facts);
+            next.begin(plan);
+        }
+        if describes_upload && let Some(upload) = upload {
+            next.set_upload(upload);
+        }
+        Transition::Write(Box::new(next))
+    }
+
+    /// Transition B: takes the lease on due work, counting the attempt before it is made. `None` where nothing is due.
+    pub fn lease(&self, lease: Lease, now: Timestamp) -> Option<Self> {
+        self.is_due(now).then(|| Self {
+            state: State::Processing,
+            reason: None,
+            attempts: self.attempts.saturating_add(1),
+            lease: Some(lease),
+            ..self.rewritten(now)
+        })
+    }
+
+    /// Transitions C and D: the work ended with this ledger. `ready` if every variant was made, else `failed`. `None` if
+    /// `owner` no longer holds the lease: the result belongs to nobody and is dropped.
+    pub fn commit(
+        &self,
+        owner: &str,
+        thumbnails: Vec<Thumbnail>,
+        reason: Option<Reason>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let failed = reason.or_else(|| thumbnails.iter().find_map(|thumbnail| thumbnail.reason));
+        self.held_by(owner).then(|| Self {
+            state: match failed {
+                None => State::Ready,
+                Some(Reason::UnsupportedFormat) => State::Skipped,
+                Some(_) => State::Failed,
+            },
+            reason: failed,
+            thumbnails,
+            lease: None,
+            ..self.rewritten(now)
+        })
+    }
+
+    /// Transition D, transient: the lease is given back and the work is still due.
+    pub fn release(&self, owner: &str, reason: Reason, now: Timestamp) -> Option<Self> {
+        self.held_by(owner).then(|| Self {
+            state: State::Received,
+            reason: Some(reason),
+            lease: None,
+            ..self.rewritten(now)
+        })
+    }
+
+    /// Transition E: OSS says that the object is gone. `None` where the tombstone stands already.
+    pub fn delete(&self, now: Timestamp) -> Option<Self> {
+        (self.state != State::Deleted).then(|| Self {
+            state: State::Deleted,
+            reason: Some(Reason::ObjectNotFound),
+            lease: None,
+            ..self.rewritten(now)
+        })
+    }
+
+    fn first(key: &RecordKey, facts: &Facts, upload: Option<&Upload>, plan: &Plan, now: Timestamp) -> Self {
+        let mut record = Self {
+            bucket: key.bucket.clone(),
+            object: key.object.clone(),
+            etag: String::new(),
+            size: 0,
+            mime: None,
+            last_modified: None,
+            version_id: None,
+            crc64: None,
+            width: None,
+            height: None,
+            generation: 1,
+            revision: 1,
+            state: State::Recorded,
+            reason: None,
+            confirmed: false,
+            thumbnails: Vec::new(),
+            custom: BTreeMap::new(),
+            attempts: 0,
+            lease: None,
+            first_seen: now,
+            updated: now,
+            request_id: None,
+            schema: SCHEMA,
+        };
+        record.set_facts(facts);
+        if let Some(upload) = upload {
+            record.set_upload(upload);
+        }
+        record.begin(plan);
+        record
+    }
+
+    fn set_facts(&mut self, facts: &Facts) {
+        self.etag.clone_from(&facts.etag);
+        self.size = facts.size;
+        self.mime.clone_from(&facts.mime);
+        self.last_modified = facts.last_modified;
+        self.version_id.clone_from(&facts.version_id);
+        self.crc64 = facts.crc64;
+        self.confirmed = facts.confirmed;
+    }
+
+    fn set_upload(&mut self, upload: &Upload) {
+        self.request_id.clone_from(&upload.request_id);
+        self.width = upload.width;
+        self.height = upload.height;
+        self.custom.clone_from(&upload.custom);
+    }
+
+    fn begin(&mut self, plan: &Plan) {
+        self.thumbnails.clear();
+        (self.state, self.reason, self.lease, self.attempts) = match plan {
+            Plan::Record => (State::Recorded, None, None, 0),
+            Plan::Skip(reason) => (State::Skipped, Some(*reason), None, 0),
+            Plan::Make(lease) => (State::Processing, None, Some(lease.clone()), 1),
+            Plan::Verify(reason) => (State::Unverified, Some(*reason), None, 0),
+        };
+    }
+
+    fn held_by(&self, owner: &str) -> bool {
+        self.state == State::Processing && self.lease.as_ref().is_some_and(|lease| lease.owner == owner)
+    }
+
+    fn rewritten(&self, now: Timestamp) -> Self {
+        Self { revision: self.revision.saturating_add(1), updated: now, ..self.clone() }
+    }
+}
+
+/// A lease for `owner` that runs out `after` from `now`.
+pub fn lease_until(owner: &str, now: Timestamp, after: Duration) -> Lease {
+    Lease { owner: owner.to_owned(), until: now.saturating_add(after).unwrap_or(Timestamp::MAX) }
+}

@@ -1,0 +1,104 @@
+//! Storage.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::record::{Record, RecordKey, State, Version};
+
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+
+/// What came of a conditional write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Put {
+    /// The record is stored, durably.
+    Stored,
+    /// The condition was lost and nothing was written; this is what stands there now (nothing, if the item is gone).
+    Lost(Option<Box<Record>>),
+}
+
+/// Which records a listing wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Only this bucket.
+    pub bucket: Option<String>,
+    /// Only keys that begin so.
+    pub prefix: Option<String>,
+    /// Only this state.
+    pub state: Option<State>,
+    /// Only records whose custom variable of this name has this value.
+    pub custom: Vec<(String, String)>,
+    /// At most so many records; at least 1.
+    pub limit: usize,
+    /// Where the page before ended; opaque.
+    pub cursor: Option<String>,
+}
+
+impl Query {
+    /// Whether a record belongs to the answer.
+    pub fn matches(&self, record: &Record) -> bool {
+        self.bucket.as_ref().is_none_or(|bucket| *bucket == record.bucket)
+            && self.prefix.as_ref().is_none_or(|prefix| record.object.starts_with(prefix.as_str()))
+            && self.state.is_none_or(|state| state == record.state)
+            && self.custom.iter().all(|(name, value)| record.custom.get(name) == Some(value))
+    }
+}
+
+/// One page of a listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The records, in an order that the backend chooses but keeps.
+    pub records: Vec<Record>,
+    /// Where the next page begins; `None` at the end.
+    pub cursor: Option<String>,
+}
+
+/// Why a store did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordsError {
+    /// Out of reach, throttled or too slow. Whether a write took effect is unknown: read before writing again.
+    #[error("the record store is unavailable: {0}")]
+    Unavailable(String),
+    /// What is stored, or a cursor, cannot be read.
+    #[error("the record store holds something unreadable: {0}")]
+    Unreadable(String),
+    /// The cursor is none that this store gave out.
+    #[error("the cursor is not one that this store gave out")]
+    BadCursor,
+}
+
+/// The store of records.
+///
+/// # Contract
+///
+/// * **Atomic**: a write happens wholly or not at all, and only if the stored version still equals `expected` (`None`: there
+///   is no record yet). Of any number of writers with the same expectation exactly one gets [`Put::Stored`].
+/// * **Durable**: once [`Put::Stored`] is returned, the record survives the death of this process and, for the embedded store,
+///   the loss of power.
+/// * **Read your writes**: `get` and `list` see every write that returned before they began (`list` on DynamoDB reads
+///   consistently too).
+/// * **A lost condition** returns [`Put::Lost`] with what stands there, not an error.
+/// * **A time-out** returns [`RecordsError::Unavailable`]; the write may have taken effect.
+#[async_trait]
+pub trait Records: fmt::Debug + Send + Sync + 'static {
+    /// Reads one record, strongly consistent.
+    ///
+    /// # Errors
+    /// If the store cannot be reached in time or holds something unreadable.
+    async fn get(&self, key: &RecordKey) -> Result<Option<Record>, RecordsError>;
+
+    /// Writes `record` if the stored version is still `expected`.
+    ///
+    /// # Errors
+    /// If the store cannot be reached in time; then it is unknown whether the write took effect.
+    async fn put(&self, record: &Record, expected: Option<Version>) -> Result<Put, RecordsError>;
+
+    /// Lists a page of records. Following the cursors visits every record that was there all the while exactly once.
+    ///
+    /// # Errors
+    /// If the store cannot be reached in time, or the cursor is not one of its own.
+    async fn list(&self, query: &Query) -> Result<Page, RecordsError>;
+}

@@ -1,0 +1,1 @@
+//! Bytes and limits in, thumbnails out: pure, no IO, no async.
