@@ -1,4 +1,4 @@
-//! Storage.
+//! The port to the store of records, its contract, and what every backend shares.
 
 use std::fmt;
 
