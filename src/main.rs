@@ -1,2 +1,73 @@
-//! x
-fn main() {}
+//! `oss-callback`: the verbs. Without a verb it is the Lambda function, where Lambda started it.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command};
+use oss_callback::config::{Config, FLAGS, Source, flag_name, process_environment};
+use oss_callback::{log, wire};
+
+mod verbs;
+
+fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let (verb, given) = matches.subcommand().map_or(("", &matches), |(verb, given)| (verb, given));
+    let source = Source::new(flags(given), &process_environment);
+    let (format, filter) = Config::read_log(&source, std::io::stderr().is_terminal());
+    log::start(format, filter.as_deref());
+    let ended = match verb {
+        "serve" => verbs::serve(&source),
+        "records" => verbs::records(&source, given),
+        _ if Config::on_lambda(&source) => verbs::lambda(&source),
+        _ => {
+            let _ = command().print_help();
+            return ExitCode::from(2);
+        }
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            verbs::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Command {
+    Command::new("oss-callback")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Receives Alibaba Cloud OSS upload callbacks: proves each one, records the object, makes its thumbnails.")
+        .after_help(
+            "Without a command, and with AWS_LAMBDA_RUNTIME_API set, it is the Lambda function.\n\
+             Every flag is also a variable: --listen is OSS_CALLBACK_LISTEN, --oss-endpoint is OSS_ENDPOINT. Secrets are\n\
+             variables only: OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET, OSS_SESSION_TOKEN, OSS_CALLBACK_API_TOKEN.",
+        )
+        .subcommand(settings(Command::new("serve").about("Serve callbacks over HTTP until SIGINT or SIGTERM")))
+        .subcommand(verbs::records_command().args(setting_arguments(&["OSS_CALLBACK_STORE", "OSS_CALLBACK_LISTEN"])))
+}
+
+fn settings(command: Command) -> Command {
+    let all: Vec<&str> = FLAGS.iter().map(|(variable, _)| *variable).collect();
+    command.args(setting_arguments(&all))
+}
+
+fn setting_arguments(variables: &[&str]) -> Vec<Arg> {
+    FLAGS
+        .iter()
+        .filter(|(variable, _)| variables.contains(variable))
+        .map(|(variable, meaning)| {
+            Arg::new(*variable).long(flag_name(variable)).value_name("VALUE").help(*meaning).global(true)
+        })
+        .collect()
+}
+
+fn flags(given: &ArgMatches) -> BTreeMap<String, String> {
+    FLAGS
+        .iter()
+        .filter_map(|(variable, _)| {
+            let value = given.try_get_one::<String>(variable).ok().flatten()?;
+            Some(((*variable).to_owned(), value.clone()))
+        })
+        .collect()
+}

@@ -208,10 +208,10 @@ pub struct Lease {
 /// What is known about one version of an object: from HEAD, or, unconfirmed, from the callback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// ETag without quotes, upper case.
-    pub etag: String,
-    /// Size in bytes.
-    pub size: u64,
+    /// ETag without quotes, upper case; absent if the callback does not say and nobody else was asked.
+    pub etag: Option<String>,
+    /// Size in bytes; absent likewise.
+    pub size: Option<u64>,
     /// Stored Content-Type.
     pub mime: Option<String>,
     /// Last-Modified, to the second.
@@ -250,6 +250,24 @@ pub enum Plan {
     Verify(Reason),
 }
 
+/// How work on a record ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The source was decoded; each variant was made, or failed for good.
+    Made {
+        /// The ledger.
+        thumbnails: Vec<Thumbnail>,
+        /// Something to be said although every variant was made, such as a declared type that the content belies.
+        remark: Option<Reason>,
+    },
+    /// No variant can ever be made.
+    Failed(Reason),
+    /// The content is not something to be processed.
+    Skipped(Reason),
+    /// The rules no longer ask for anything.
+    Nothing,
+}
+
 /// One item per object in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -257,10 +275,10 @@ pub struct Record {
     pub bucket: String,
     /// Object key.
     pub object: String,
-    /// ETag without quotes, upper case.
-    pub etag: String,
-    /// Size in bytes.
-    pub size: u64,
+    /// ETag without quotes, upper case; absent only while unconfirmed.
+    pub etag: Option<String>,
+    /// Size in bytes; absent only while unconfirmed.
+    pub size: Option<u64>,
     /// Content-Type.
     pub mime: Option<String>,
     /// When OSS stored this version.
@@ -321,15 +339,13 @@ impl Record {
         Version { generation: self.generation, revision: self.revision }
     }
 
-    /// Whether `facts` describe the version that this record describes. Without confirmation on both sides only ETag and
-    /// size can be compared.
+    /// Whether `facts` describe the version that this record describes. What either side does not know says nothing, so
+    /// that a callback without an ETag is compared by its size alone.
     pub fn describes(&self, facts: &Facts) -> bool {
         self.state != State::Deleted
-            && self.etag.eq_ignore_ascii_case(&facts.etag)
-            && self.size == facts.size
-            && (self.last_modified == facts.last_modified
-                || self.last_modified.is_none()
-                || facts.last_modified.is_none())
+            && agree(self.etag.as_ref(), facts.etag.as_ref())
+            && agree(self.size.as_ref(), facts.size.as_ref())
+            && agree(self.last_modified.as_ref(), facts.last_modified.as_ref())
     }
 
     /// Whether work is due that nobody does at `now`.
@@ -397,32 +413,25 @@ impl Record {
         })
     }
 
-    /// Transitions C and D: the work ended with this ledger. `ready` if every variant was made, else `failed`. `None` if
-    /// `owner` no longer holds the lease: the result belongs to nobody and is dropped.
-    pub fn commit(
-        &self,
-        owner: &str,
-        thumbnails: Vec<Thumbnail>,
-        reason: Option<Reason>,
-        now: Timestamp,
-    ) -> Option<Self> {
-        let failed = reason.or_else(|| thumbnails.iter().find_map(|thumbnail| thumbnail.reason));
-        self.held_by(owner).then(|| Self {
-            state: match failed {
-                None => State::Ready,
-                Some(Reason::UnsupportedFormat) => State::Skipped,
-                Some(_) => State::Failed,
-            },
-            reason: failed,
-            thumbnails,
-            lease: None,
-            ..self.rewritten(now)
-        })
+    /// Transitions C and D: the work ended so. `None` if `owner` no longer holds the lease: the result belongs to nobody
+    /// and is dropped.
+    pub fn commit(&self, owner: &str, end: End, now: Timestamp) -> Option<Self> {
+        let (state, reason, thumbnails) = match end {
+            End::Made { thumbnails, remark } => {
+                let failed = thumbnails.iter().find_map(|thumbnail| thumbnail.reason);
+                let state = if failed.is_some() { State::Failed } else { State::Ready };
+                (state, failed.or(remark), thumbnails)
+            }
+            End::Failed(reason) => (State::Failed, Some(reason), Vec::new()),
+            End::Skipped(reason) => (State::Skipped, Some(reason), Vec::new()),
+            End::Nothing => (State::Recorded, None, Vec::new()),
+        };
+        self.is_leased_by(owner).then(|| Self { state, reason, thumbnails, lease: None, ..self.rewritten(now) })
     }
 
     /// Transition D, transient: the lease is given back and the work is still due.
     pub fn release(&self, owner: &str, reason: Reason, now: Timestamp) -> Option<Self> {
-        self.held_by(owner).then(|| Self {
+        self.is_leased_by(owner).then(|| Self {
             state: State::Received,
             reason: Some(reason),
             lease: None,
@@ -444,8 +453,8 @@ impl Record {
         let mut record = Self {
             bucket: key.bucket.clone(),
             object: key.object.clone(),
-            etag: String::new(),
-            size: 0,
+            etag: None,
+            size: None,
             mime: None,
             last_modified: None,
             version_id: None,
@@ -501,13 +510,18 @@ impl Record {
         };
     }
 
-    fn held_by(&self, owner: &str) -> bool {
+    /// Whether `owner` works on it.
+    pub fn is_leased_by(&self, owner: &str) -> bool {
         self.state == State::Processing && self.lease.as_ref().is_some_and(|lease| lease.owner == owner)
     }
 
     fn rewritten(&self, now: Timestamp) -> Self {
         Self { revision: self.revision.saturating_add(1), updated: now, ..self.clone() }
     }
+}
+
+fn agree<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
+    one.is_none() || other.is_none() || one == other
 }
 
 /// A lease for `owner` that runs out `after` from `now`.

@@ -48,7 +48,7 @@ impl Query {
 }
 
 /// One page of a listing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Page {
     /// The records, in an order that the backend chooses but keeps.
     pub records: Vec<Record>,

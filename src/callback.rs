@@ -1,0 +1,281 @@
+//! From signed bytes to typed fields: form and JSON bodies, judged by one set of rules.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use percent_encoding::percent_decode;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::Value;
+
+use crate::error::{Failure, quoted};
+use crate::media::Fields as FieldNames;
+use crate::signature::Verified;
+
+/// Names that people use where they do not use the canonical one. An alias counts only where the canonical field is absent.
+const ALIASES: [(&str, &str); 4] = [
+    ("object", "filename"),
+    ("imageInfo.height", "height"),
+    ("imageInfo.width", "width"),
+    ("imageInfo.format", "format"),
+];
+
+/// The system variables of OSS. Protocol: the user guide lists the first eight only; the others are substituted as well.
+const SYSTEM_FIELDS: [&str; 14] = [
+    "bucket",
+    "object",
+    "etag",
+    "size",
+    "mimeType",
+    "imageInfo.height",
+    "imageInfo.width",
+    "imageInfo.format",
+    "crc64",
+    "contentMd5",
+    "vpcId",
+    "clientIp",
+    "reqId",
+    "operation",
+];
+
+/// The field that carries our own token. It is never stored, logged or returned.
+const TOKEN: &str = "token";
+
+/// What a callback says. OSS signed it; whether it is true, and about our bucket, is not known yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callback {
+    pub(crate) bucket: Option<String>,
+    pub(crate) object: String,
+    pub(crate) etag: Option<String>,
+    pub(crate) size: Option<u64>,
+    pub(crate) mime: Option<String>,
+    pub(crate) width: Option<u32>,
+    pub(crate) height: Option<u32>,
+    pub(crate) crc64: Option<u64>,
+    pub(crate) request_id: Option<String>,
+    pub(crate) custom: BTreeMap<String, String>,
+}
+
+impl Callback {
+    /// Reads the fields of a verified body.
+    ///
+    /// Missing, empty, `null` and unexpanded (`${...}`) optional fields are all absent. Every field that is none of OSS's
+    /// variables is kept as a custom variable.
+    ///
+    /// # Errors
+    /// In this order: [`Failure::UnsupportedMediaType`], [`Failure::BadBody`], [`Failure::DuplicateField`],
+    /// [`Failure::MissingField`], [`Failure::BadField`].
+    pub fn parse(verified: Verified, names: &FieldNames) -> Result<Self, Failure> {
+        let mut fields = match MediaType::of(verified.content_type.as_deref())? {
+            MediaType::Form => form_fields(&verified.body)?,
+            MediaType::Json => json_fields(&verified.body)?,
+        };
+        rename(&mut fields, names);
+        fields.remove(TOKEN);
+
+        let object = match fields.remove("object") {
+            Some(Field::Text(object)) if !object.is_empty() && !is_unexpanded(&object) => object,
+            Some(Field::Other(value)) if !value.is_null() => return Err(bad("object", "must be text")),
+            _ => {
+                return Err(Failure::MissingField {
+                    name: "object".to_owned(),
+                    hint: "Put object=${object} into callbackBody.",
+                });
+            }
+        };
+        if object.len() > 1023 {
+            return Err(bad("object", "is longer than the 1,023 bytes that OSS allows"));
+        }
+        let mut take = |name: &str| fields.remove(name).and_then(Field::present);
+        let callback = Self {
+            object,
+            bucket: take("bucket"),
+            etag: take("etag").map(|text| etag(&text)).transpose()?,
+            size: take("size").map(|text| integer("size", &text)).transpose()?,
+            mime: take("mimeType"),
+            height: take("imageInfo.height").map(|text| integer("imageInfo.height", &text)).transpose()?,
+            width: take("imageInfo.width").map(|text| integer("imageInfo.width", &text)).transpose()?,
+            crc64: take("crc64").map(|text| integer("crc64", &text)).transpose()?,
+            // The copy in the header is not signed, so it only fills in.
+            request_id: take("reqId").or(verified.request_id),
+            custom: BTreeMap::new(),
+        };
+        for name in SYSTEM_FIELDS {
+            fields.remove(name);
+        }
+        let custom = fields.into_iter().map(|(name, field)| (name, field.into_text())).collect();
+        Ok(Self { custom, ..callback })
+    }
+}
+
+fn bad(name: &str, problem: impl Into<String>) -> Failure {
+    Failure::BadField { name: name.to_owned(), problem: problem.into() }
+}
+
+/// Protocol: an unsigned decimal. No sign, no exponent, no fraction, no blank, whether bare or in quotes.
+fn integer<N: std::str::FromStr>(name: &str, text: &str) -> Result<N, Failure> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits
+        .then(|| text.parse().ok())
+        .flatten()
+        .ok_or_else(|| bad(name, format!("is {}, not an unsigned whole number in range", quoted(text))))
+}
+
+/// An ETag is hexadecimal, with `-` and a number of parts for a multipart upload; quotes around it are dropped.
+fn etag(text: &str) -> Result<String, Failure> {
+    let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let (hash, parts) = bare.split_once('-').map_or((bare, None), |(hash, parts)| (hash, Some(parts)));
+    let valid = (1..=64).contains(&hash.len())
+        && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && parts.is_none_or(|parts| (1..=5).contains(&parts.len()) && parts.bytes().all(|byte| byte.is_ascii_digit()));
+    if valid { Ok(bare.to_ascii_uppercase()) } else { Err(bad("etag", format!("is {}, not an ETag", quoted(text)))) }
+}
+
+fn is_unexpanded(text: &str) -> bool {
+    text.starts_with("${") && text.ends_with('}')
+}
+
+enum MediaType {
+    Form,
+    Json,
+}
+
+impl MediaType {
+    fn of(content_type: Option<&str>) -> Result<Self, Failure> {
+        let given = content_type.unwrap_or_default();
+        let essence = given.split(';').next().unwrap_or_default().trim();
+        if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            Ok(Self::Form)
+        } else if essence.eq_ignore_ascii_case("application/json") {
+            Ok(Self::Json)
+        } else {
+            let given = if given.is_empty() { "absent".to_owned() } else { quoted(given) };
+            Err(Failure::UnsupportedMediaType { given })
+        }
+    }
+}
+
+/// The value of a field before anything is known about its kind.
+#[derive(Debug, Clone, PartialEq)]
+enum Field {
+    Text(String),
+    Other(Value),
+}
+
+impl Field {
+    /// The value of an optional field, or `None` in any of the spellings of "absent".
+    fn present(self) -> Option<String> {
+        let text = self.into_text();
+        (!text.is_empty() && text != "null" && !is_unexpanded(&text)).then_some(text)
+    }
+
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Other(Value::Null) => String::new(),
+            Self::Other(value) => value.to_string(),
+        }
+    }
+}
+
+type Fields = BTreeMap<String, Field>;
+
+fn form_fields(body: &[u8]) -> Result<Fields, Failure> {
+    let mut fields = Fields::new();
+    for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
+            Some(at) => (pair.get(..at), pair.get(at.saturating_add(1)..)),
+            None => (Some(pair), None),
+        };
+        let name = form_text(name.unwrap_or_default())?;
+        let value = form_text(value.unwrap_or_default())?;
+        insert(&mut fields, name, Field::Text(value))?;
+    }
+    Ok(fields)
+}
+
+/// Protocol: values are percent-encoded; a space may come as `%20` or as `+`. Constants of the template are not encoded at all.
+fn form_text(encoded: &[u8]) -> Result<String, Failure> {
+    let spaced: Vec<u8> = encoded.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    percent_decode(&spaced)
+        .decode_utf8()
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| Failure::BadBody { problem: "a name or value of the form is not UTF-8".to_owned() })
+}
+
+fn json_fields(body: &[u8]) -> Result<Fields, Failure> {
+    let Object(members) = serde_json::from_slice(body).map_err(|error| Failure::BadBody {
+        problem: format!(
+            "it is not a JSON object with one value a name (line {}, column {}); in JSON mode OSS adds the quotes around \
+             text itself, so callbackBody must not",
+            error.line(),
+            error.column()
+        ),
+    })?;
+    let mut fields = Fields::new();
+    for (name, value) in members {
+        match value {
+            // `imageInfo` may come as an object of its own, or as null for what is no picture.
+            Value::Object(parts) if name == "imageInfo" => {
+                for (part, value) in parts {
+                    insert(&mut fields, format!("imageInfo.{part}"), field(value))?;
+                }
+            }
+            Value::Null if name == "imageInfo" => {}
+            value => insert(&mut fields, name, field(value))?,
+        }
+    }
+    Ok(fields)
+}
+
+fn field(value: Value) -> Field {
+    match value {
+        Value::String(text) => Field::Text(text),
+        other => Field::Other(other),
+    }
+}
+
+fn insert(fields: &mut Fields, name: String, field: Field) -> Result<(), Failure> {
+    match fields.insert(name.clone(), field) {
+        None => Ok(()),
+        Some(_) => Err(Failure::DuplicateField { name: quoted(&name) }),
+    }
+}
+
+/// Brings the names of the rules file, then the common aliases, to the canonical ones.
+fn rename(fields: &mut Fields, names: &FieldNames) {
+    let configured = names.renamed();
+    for (canonical, name) in configured.chain(ALIASES) {
+        let absent = fields.get(canonical).is_none_or(|field| field.clone().present().is_none());
+        if absent && let Some(field) = fields.remove(name) {
+            fields.insert(canonical.to_owned(), field);
+        }
+    }
+}
+
+/// The members of a JSON object in order, duplicates kept, so that they can be refused.
+struct Object(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                    if members.len() > 1000 {
+                        return Err(A::Error::custom("more than 1,000 fields"));
+                    }
+                }
+                Ok(Object(members))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}

@@ -1,0 +1,248 @@
+//! OSS over signed HTTP.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, LAST_MODIFIED};
+use http::{HeaderName, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqsign_aliyun_oss::{Credential, RequestSigner, SigningVersion};
+use reqsign_core::{Context, SignRequest as _};
+
+use super::{Objects, ObjectsError};
+use crate::record::{Facts, RecordKey};
+
+const VERSION_ID: HeaderName = HeaderName::from_static("x-oss-version-id");
+const CRC64: HeaderName = HeaderName::from_static("x-oss-hash-crc64ecma");
+const ERROR_CODE: HeaderName = HeaderName::from_static("x-oss-ec");
+
+/// Unreserved characters and the slash stand for themselves in the path of an object, as OSS signs it.
+const KEY: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// Where OSS is and who we are.
+#[derive(Clone)]
+pub struct OssSettings {
+    /// Endpoint with scheme, without bucket: `https://oss-cn-hangzhou.aliyuncs.com`.
+    pub endpoint: Uri,
+    /// Region id without `oss-`: `cn-hangzhou`.
+    pub region: String,
+    /// Access key id.
+    pub access_key_id: String,
+    /// Access key secret.
+    pub access_key_secret: String,
+    /// Token of temporary credentials.
+    pub session_token: Option<String>,
+    /// The longest that one request without a large body may take.
+    pub request_timeout: Duration,
+}
+
+impl fmt::Debug for OssSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("OssSettings")
+            .field("endpoint", &self.endpoint)
+            .field("region", &self.region)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A client of OSS that signs every request with version 4 of its signature.
+pub struct Oss {
+    settings: OssSettings,
+    addressing: Addressing,
+    credential: Credential,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl fmt::Debug for Oss {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Oss").field(&self.settings).finish()
+    }
+}
+
+/// Whether the bucket stands before the host or at the head of the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Addressing {
+    Path,
+    VirtualHosted,
+}
+
+impl Addressing {
+    /// An IP address or `localhost` has no names below it.
+    fn of(host: &str) -> Self {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if bare.parse::<std::net::IpAddr>().is_ok() || bare.eq_ignore_ascii_case("localhost") {
+            Self::Path
+        } else {
+            Self::VirtualHosted
+        }
+    }
+}
+
+impl Oss {
+    /// A client with its own pool of connections. Nothing is sent yet.
+    pub fn new(settings: OssSettings) -> Self {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(settings.request_timeout));
+        let https =
+            HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().wrap_connector(http);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(20))
+            .build(https);
+        let credential = Credential {
+            access_key_id: settings.access_key_id.clone(),
+            access_key_secret: settings.access_key_secret.clone(),
+            security_token: settings.session_token.clone(),
+            expires_in: None,
+        };
+        let addressing = Addressing::of(settings.endpoint.host().unwrap_or_default());
+        Self { settings, addressing, credential, client }
+    }
+
+    fn uri(&self, key: &RecordKey) -> Result<Uri, http::Error> {
+        let authority = self.settings.endpoint.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let object = utf8_percent_encode(&key.object, &KEY);
+        let uri = Uri::builder().scheme(self.settings.endpoint.scheme_str().unwrap_or("https"));
+        match self.addressing {
+            Addressing::Path => uri.authority(authority).path_and_query(format!("/{}/{object}", key.bucket)),
+            Addressing::VirtualHosted => {
+                uri.authority(format!("{}.{authority}", key.bucket)).path_and_query(format!("/{object}"))
+            }
+        }
+        .build()
+    }
+
+    /// Signs and sends. `signed` take part in the signature; `unsigned` are added after it.
+    async fn send(
+        &self,
+        method: Method,
+        key: &RecordKey,
+        signed: HeaderMap,
+        unsigned: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ObjectsError> {
+        let malformed =
+            |error: &dyn fmt::Display| ObjectsError::Unavailable(format!("no request can be made: {error}"));
+        let uri = self.uri(key).map_err(|error| malformed(&error))?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = signed;
+        let (mut parts, body) = request.into_parts();
+        RequestSigner::new(&key.bucket)
+            .with_region(self.settings.region.clone())
+            .with_signing_version(SigningVersion::V4)
+            .sign_request(&Context::new(), &mut parts, Some(&self.credential), None)
+            .await
+            .map_err(|error| malformed(&error))?;
+        parts.headers.extend(unsigned);
+        self.client.request(Request::from_parts(parts, body)).await.map_err(|error| {
+            use std::error::Error as _;
+            let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            ObjectsError::Unavailable(format!("{error}{cause}"))
+        })
+    }
+
+    async fn in_time<T>(
+        &self,
+        time: Duration,
+        call: impl Future<Output = Result<T, ObjectsError>>,
+    ) -> Result<T, ObjectsError> {
+        match tokio::time::timeout(time, call).await {
+            Ok(result) => result,
+            Err(_) => Err(ObjectsError::Unavailable(format!("no answer within {} ms", time.as_millis()))),
+        }
+    }
+}
+
+/// Bodies travel at least this fast, or the transfer is given up: 1 MiB/s.
+fn transfer_time(base: Duration, bytes: u64) -> Duration {
+    base.saturating_add(Duration::from_millis(bytes / 1024))
+}
+
+/// The failure that a status stands for; `None` for success.
+fn failure(status: StatusCode, headers: &HeaderMap) -> Option<ObjectsError> {
+    let code = headers.get(ERROR_CODE).and_then(|value| value.to_str().ok()).unwrap_or("no EC");
+    match status {
+        status if status.is_success() => None,
+        StatusCode::NOT_FOUND => Some(ObjectsError::NotFound),
+        StatusCode::PRECONDITION_FAILED => Some(ObjectsError::Changed),
+        StatusCode::FORBIDDEN => Some(ObjectsError::Forbidden(format!("status 403, {code}"))),
+        status => Some(ObjectsError::Unavailable(format!("status {}, {code}", status.as_u16()))),
+    }
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+fn facts(headers: &HeaderMap) -> Result<Facts, ObjectsError> {
+    let missing = |name: &str| ObjectsError::Unavailable(format!("the answer to HEAD has no usable {name}"));
+    let etag = text(headers, &ETAG).ok_or_else(|| missing("ETag"))?;
+    let size = text(headers, &CONTENT_LENGTH).and_then(|size| size.parse().ok());
+    let modified = text(headers, &LAST_MODIFIED).and_then(|date| httpdate::parse_http_date(&date).ok());
+    Ok(Facts {
+        etag: Some(etag.trim_matches('"').to_ascii_uppercase()),
+        size: Some(size.ok_or_else(|| missing("Content-Length"))?),
+        mime: text(headers, &CONTENT_TYPE),
+        last_modified: modified.and_then(|time| Timestamp::try_from(time).ok()),
+        version_id: text(headers, &VERSION_ID),
+        crc64: text(headers, &CRC64).and_then(|crc| crc.parse().ok()),
+        confirmed: true,
+    })
+}
+
+#[async_trait]
+impl Objects for Oss {
+    async fn head(&self, key: &RecordKey) -> Result<Facts, ObjectsError> {
+        self.in_time(self.settings.request_timeout, async {
+            let answer = self.send(Method::HEAD, key, HeaderMap::new(), HeaderMap::new(), Bytes::new()).await?;
+            failure(answer.status(), answer.headers()).map_or_else(|| facts(answer.headers()), Err)
+        })
+        .await
+    }
+
+    async fn get(&self, key: &RecordKey, etag: &str, limit: u64) -> Result<Bytes, ObjectsError> {
+        let time = transfer_time(self.settings.request_timeout, limit);
+        self.in_time(time, async {
+            let mut condition = HeaderMap::new();
+            let value = HeaderValue::from_str(&format!("\"{etag}\"")).map_err(|_| ObjectsError::Changed)?;
+            condition.insert(IF_MATCH, value);
+            let answer = self.send(Method::GET, key, HeaderMap::new(), condition, Bytes::new()).await?;
+            if let Some(failure) = failure(answer.status(), answer.headers()) {
+                return Err(failure);
+            }
+            let body = Limited::new(answer.into_body(), usize::try_from(limit).unwrap_or(usize::MAX));
+            match body.collect().await {
+                Ok(whole) => Ok(whole.to_bytes()),
+                Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ObjectsError::TooLarge { limit }),
+                Err(error) => Err(ObjectsError::Unavailable(format!("the body broke off: {error}"))),
+            }
+        })
+        .await
+    }
+
+    async fn put(&self, key: &RecordKey, mime: &str, bytes: Bytes) -> Result<(), ObjectsError> {
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.in_time(transfer_time(self.settings.request_timeout, size), async {
+            let mut headers = HeaderMap::new();
+            let mime = HeaderValue::from_str(mime).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+            headers.insert(CONTENT_TYPE, mime);
+            let answer = self.send(Method::PUT, key, headers, HeaderMap::new(), bytes).await?;
+            failure(answer.status(), answer.headers()).map_or(Ok(()), Err)
+        })
+        .await
+    }
+}

@@ -1,0 +1,154 @@
+//! What each verb of the program does.
+
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use oss_callback::app::App;
+use oss_callback::config::{Config, Purpose, Source};
+use oss_callback::record::{RecordKey, State};
+use oss_callback::records::{Page, Query, Records};
+
+use crate::wire;
+
+/// What a verb ends with when it fails: a sentence for whoever started it.
+pub(crate) type Failed = Box<dyn std::error::Error>;
+
+/// Prints the reason of a failure on standard error.
+#[allow(clippy::print_stderr, reason = "the one place where the program speaks to whoever started it")]
+pub(crate) fn complain(error: &Failed) {
+    eprintln!("oss-callback: {}", error.to_string().trim_end());
+}
+
+/// `serve`
+pub(crate) fn serve(source: &Source<'_>) -> Result<(), Failed> {
+    let config = Config::read(source, Purpose::Server)?;
+    serve_with(config)
+}
+
+#[cfg(feature = "server")]
+fn serve_with(config: Config) -> Result<(), Failed> {
+    use oss_callback::server::{Server, stop_signal};
+    let listen = config.listen;
+    let confirms = config.oss.is_some();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let app = Arc::new(wire::app(config)?);
+        let server = Server::bind(listen, app)
+            .await
+            .map_err(|error| format!("cannot listen on {listen} (OSS_CALLBACK_LISTEN): {error}"))?;
+        if !confirms {
+            tracing::warn!("no OSS settings: callbacks are recorded as they claim, unconfirmed, without thumbnails");
+        }
+        let listen = format!("http://{}", server.address()?);
+        print_line(&serde_json::json!({"event": "ready", "listen": listen}))?;
+        server.serve(stop_signal()).await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+#[cfg(not(feature = "server"))]
+fn serve_with(_: Config) -> Result<(), Failed> {
+    Err("this program was built without the feature `server`".into())
+}
+
+/// The function on Lambda. One request at a time, so one thread suffices; pictures are decoded beside it.
+pub(crate) fn lambda(source: &Source<'_>) -> Result<(), Failed> {
+    let config = Config::read(source, Purpose::Lambda)?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let app: Arc<App> = Arc::new(wire::app(config)?);
+        run_lambda(app).await
+    })
+}
+
+#[cfg(feature = "lambda")]
+async fn run_lambda(app: Arc<App>) -> Result<(), Failed> {
+    oss_callback::lambda::run(app).await.map_err(|error| error.to_string().into())
+}
+
+#[cfg(not(feature = "lambda"))]
+async fn run_lambda(_: Arc<App>) -> Result<(), Failed> {
+    Err("this program was built without the feature `lambda`".into())
+}
+
+/// The command line of `records`.
+pub(crate) fn records_command() -> Command {
+    let option = |name: &'static str, help: &'static str| Arg::new(name).long(name).value_name("VALUE").help(help);
+    Command::new("records")
+        .about("Read the records, one JSON object a line")
+        .subcommand_required(true)
+        .subcommand(
+            Command::new("get").about("Print one record").arg(
+                Arg::new("BUCKET/KEY")
+                    .required(true)
+                    .help("Bucket, slash, object key; split at the first slash, nothing decoded"),
+            ),
+        )
+        .subcommand(
+            Command::new("list")
+                .about("Print many records")
+                .arg(option("bucket", "Only this bucket"))
+                .arg(option("prefix", "Only keys that begin so"))
+                .arg(option("state", "Only this state").value_parser(State::ALL.map(State::as_str)))
+                .arg(option("limit", "At most so many [default: all]").value_parser(value_parser!(usize))),
+        )
+}
+
+/// `records get` and `records list`
+pub(crate) fn records(source: &Source<'_>, given: &ArgMatches) -> Result<(), Failed> {
+    let config = Config::read_store(source)?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let store = wire::records(&config.store, Duration::from_secs(20))?;
+        match given.subcommand() {
+            Some(("get", given)) => get(store.as_ref(), text(given, "BUCKET/KEY").unwrap_or_default()).await,
+            Some(("list", given)) => list(store.as_ref(), given).await,
+            _ => Err("say `records get` or `records list`".into()),
+        }
+    })
+}
+
+async fn get(store: &dyn Records, name: &str) -> Result<(), Failed> {
+    let (bucket, object) = name
+        .split_once('/')
+        .filter(|(bucket, object)| !bucket.is_empty() && !object.is_empty())
+        .ok_or_else(|| format!("{name:?} is not of the form BUCKET/KEY"))?;
+    let record = store.get(&RecordKey::new(bucket, object)).await?;
+    print_line(&record.ok_or_else(|| format!("there is no record of {name}"))?)
+}
+
+async fn list(store: &dyn Records, given: &ArgMatches) -> Result<(), Failed> {
+    let mut left = given.get_one::<usize>("limit").copied().unwrap_or(usize::MAX);
+    let mut query = Query {
+        bucket: text(given, "bucket").map(str::to_owned),
+        prefix: text(given, "prefix").map(str::to_owned),
+        state: text(given, "state").and_then(State::from_name),
+        ..Query::default()
+    };
+    while left > 0 {
+        query.limit = left.min(500);
+        let Page { records, cursor } = store.list(&query).await?;
+        left = left.saturating_sub(records.len());
+        records.iter().try_for_each(|record| print_line(record))?;
+        match cursor {
+            Some(cursor) => query.cursor = Some(cursor),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+fn text<'a>(given: &'a ArgMatches, name: &str) -> Option<&'a str> {
+    given.get_one::<String>(name).map(String::as_str)
+}
+
+fn print_line(value: &impl serde::Serialize) -> Result<(), Failed> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    let mut output = io::stdout().lock();
+    match output.write_all(&line).and_then(|()| output.flush()) {
+        // Whoever reads has seen enough, as `head` does.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}

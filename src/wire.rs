@@ -1,0 +1,97 @@
+//! From settings to the function: the only file that names adapters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::{App, Parts};
+use crate::config::{Config, Purpose, Store};
+use crate::keys::TrustedKeys;
+use crate::objects::Objects;
+use crate::objects::oss::{Oss, OssSettings};
+use crate::records::Records;
+
+/// Why the function cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The store cannot be opened.
+    #[error("{0}")]
+    Store(String),
+    /// This build lacks what the settings ask for.
+    #[error("OSS_CALLBACK_STORE asks for {store}, but this program was built without the feature `{store}`")]
+    NotBuilt {
+        /// The missing feature.
+        store: &'static str,
+    },
+    /// The built-in key cannot be read.
+    #[error(transparent)]
+    Key(#[from] crate::signature::KeyError),
+}
+
+/// Puts the function together. The embedded store is opened here; nothing else is asked yet.
+///
+/// # Errors
+/// If the store cannot be opened, or this build lacks it.
+pub fn app(config: Config) -> Result<App, WireError> {
+    let keys = config.keys.iter().fold(TrustedKeys::published()?, |keys, (url, key)| keys.with(url, key));
+    let records = records(&config.store, config.budget)?;
+    let objects = config.oss.map(|oss| {
+        Arc::new(Oss::new(OssSettings {
+            endpoint: oss.endpoint,
+            region: oss.region,
+            access_key_id: oss.access_key_id,
+            access_key_secret: oss.access_key_secret,
+            session_token: oss.session_token,
+            request_timeout: share(config.budget, 30),
+        })) as Arc<dyn Objects>
+    });
+    Ok(App::new(Parts {
+        paths: config.paths,
+        keys: Box::new(keys),
+        buckets: config.buckets,
+        rules: Arc::new(config.rules),
+        records,
+        objects,
+        api_token: config.api_token,
+        budget: config.budget,
+        works_after_answer: config.purpose == Purpose::Server,
+    }))
+}
+
+/// Opens the store of records.
+///
+/// # Errors
+/// If it cannot be opened, or this build lacks it.
+pub fn records(store: &Store, budget: Duration) -> Result<Arc<dyn Records>, WireError> {
+    match store {
+        Store::Embedded(directory) => embedded(directory),
+        Store::DynamoDb(settings) => dynamodb(settings, share(budget, 25)),
+    }
+}
+
+/// So many hundredths of the budget.
+fn share(budget: Duration, hundredths: u32) -> Duration {
+    budget * hundredths / 100
+}
+
+#[cfg(feature = "embedded")]
+fn embedded(directory: &std::path::Path) -> Result<Arc<dyn Records>, WireError> {
+    let store =
+        crate::records::embedded::Embedded::open(directory).map_err(|error| WireError::Store(error.to_string()))?;
+    Ok(Arc::new(store))
+}
+
+#[cfg(not(feature = "embedded"))]
+fn embedded(_: &std::path::Path) -> Result<Arc<dyn Records>, WireError> {
+    Err(WireError::NotBuilt { store: "embedded" })
+}
+
+#[cfg(feature = "dynamodb")]
+fn dynamodb(settings: &crate::config::DynamoDb, timeout: Duration) -> Result<Arc<dyn Records>, WireError> {
+    let _ = (settings, timeout);
+    Err(WireError::NotBuilt { store: "dynamodb" })
+}
+
+#[cfg(not(feature = "dynamodb"))]
+fn dynamodb(_: &crate::config::DynamoDb, _: Duration) -> Result<Arc<dyn Records>, WireError> {
+    Err(WireError::NotBuilt { store: "dynamodb" })
+}
