@@ -196,6 +196,13 @@ pub struct Thumbnail {
     pub reason: Option<Reason>,
 }
 
+impl Thumbnail {
+    /// Why it does not exist; one that failed without saying why has failed all the same.
+    fn failure(&self) -> Option<Reason> {
+        (self.state == ThumbnailState::Failed).then(|| self.reason.unwrap_or(Reason::Unknown))
+    }
+}
+
 /// The right to work on a record, until it expires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -406,7 +413,7 @@ impl Record {
         reason: Option<Reason>,
         now: Timestamp,
     ) -> Option<Self> {
-        let failed = reason.or_else(|| thumbnails.iter().find_map(|thumbnail| thumbnail.reason));
+        let failed = reason.or_else(|| thumbnails.iter().find_map(Thumbnail::failure));
         self.held_by(owner).then(|| Self {
             state: match failed {
                 None => State::Ready,

@@ -388,3 +388,24 @@ fn root_certificates() -> String {
     }
     pem
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_connection_leaves_time_for_a_second_attempt() {
+        let credentials =
+            Credentials { access_key_id: String::new(), secret_access_key: String::new(), session_token: None };
+        let settings = DynamoDbSettings::new("eu-central-1", credentials);
+        let (_, longest_wait) = BACKOFF;
+        assert!(settings.attempt_timeout + longest_wait + settings.connect_timeout <= settings.operation_timeout);
+    }
+
+    #[test]
+    fn every_root_certificate_is_one_block_of_the_trust_store() {
+        let pem = root_certificates();
+        assert_eq!(pem.matches("-----BEGIN CERTIFICATE-----\n").count(), TLS_SERVER_ROOT_CERTS.len());
+        assert_eq!(pem.matches("\n-----END CERTIFICATE-----\n").count(), TLS_SERVER_ROOT_CERTS.len());
+    }
+}

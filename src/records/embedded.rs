@@ -335,6 +335,8 @@ struct Scan {
     /// What every key in question begins with.
     scope: Vec<u8>,
     start: Bound<Vec<u8>>,
+    /// Items to look at.
+    budget: usize,
 }
 
 impl Scan {
@@ -344,7 +346,7 @@ impl Scan {
             None => Bound::Included(scope.clone()),
             Some(cursor) => Bound::Excluded(last_key(cursor, &scope)?),
         };
-        Ok(Self { query, scope, start })
+        Ok(Self { query, scope, start, budget: EXAMINED_PER_PAGE })
     }
 
     fn page(&self, database: &Database) -> Result<Result<Page, RecordsError>, redb::Error> {
@@ -357,7 +359,7 @@ impl Scan {
             if !key.value().starts_with(&self.scope) {
                 break;
             }
-            if examined == EXAMINED_PER_PAGE || page.records.len() == self.query.limit.max(1) {
+            if examined == self.budget || page.records.len() == self.query.limit.max(1) {
                 page.cursor = Some(cursor_at(&last));
                 break;
             }
@@ -451,5 +453,155 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     match directory.canonicalize()?.parent().map(fs::File::open) {
         Some(Ok(above)) => above.sync_all(),
         Some(Err(_)) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use jiff::Timestamp;
+    use redb::StorageBackend;
+    use redb::backends::FileBackend;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::record::{Facts, Plan, Transition};
+
+    /// A disk that can be made to fail.
+    #[derive(Debug)]
+    struct Disk {
+        file: FileBackend,
+        full: Arc<AtomicBool>,
+        dying: Arc<AtomicBool>,
+    }
+
+    fn fail_if(fault: &AtomicBool, kind: io::ErrorKind) -> io::Result<()> {
+        if fault.load(Ordering::SeqCst) { Err(kind.into()) } else { Ok(()) }
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            self.file.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            fail_if(&self.dying, io::ErrorKind::Other)?;
+            self.file.read(offset, out)
+        }
+
+        fn set_len(&self, length: u64) -> io::Result<()> {
+            fail_if(&self.full, io::ErrorKind::StorageFull)?;
+            self.file.set_len(length)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            fail_if(&self.dying, io::ErrorKind::Other)?;
+            self.file.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            fail_if(&self.full, io::ErrorKind::StorageFull)?;
+            self.file.write(offset, data)
+        }
+
+        fn close(&self) -> io::Result<()> {
+            self.file.close()
+        }
+    }
+
+    /// A store on a disk that fails while `full` or `dying` is set.
+    fn on_disk(directory: &TempDir, full: &Arc<AtomicBool>, dying: &Arc<AtomicBool>) -> Embedded {
+        let path = directory.path().join(FILE);
+        let (full, dying) = (Arc::clone(full), Arc::clone(dying));
+        let store = Store::open(path.clone(), move || {
+            let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let disk = Disk { file: FileBackend::new(file)?, full: Arc::clone(&full), dying: Arc::clone(&dying) };
+            Ok(configured().create_with_backend(disk)?)
+        });
+        Embedded::start(store.unwrap(), directory.path().join(OWNER)).unwrap()
+    }
+
+    fn record(object: &str) -> Record {
+        let facts = Facts {
+            etag: "ETAG".to_owned(),
+            size: 1,
+            mime: None,
+            last_modified: None,
+            version_id: None,
+            crc64: None,
+            confirmed: true,
+        };
+        let key = RecordKey::new("examplebucket", object);
+        match Record::observe(None, &key, &facts, None, &Plan::Record, Timestamp::UNIX_EPOCH) {
+            Transition::Write(record) => *record,
+            Transition::Unchanged => panic!("the first observation is written"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failing_disk_costs_answers_until_it_works_again() {
+        let [full, dying] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        for fault in [&full, &dying] {
+            let directory = TempDir::new().unwrap();
+            let records = on_disk(&directory, &full, &dying);
+            assert_eq!(records.put(&record("before"), None).await.unwrap(), Put::Stored);
+
+            fault.store(true, Ordering::SeqCst);
+            for _ in 0..3 {
+                let refused = records.put(&record("during"), None).await;
+                assert!(matches!(refused, Err(RecordsError::Unavailable(_))), "{refused:?}");
+            }
+
+            fault.store(false, Ordering::SeqCst);
+            assert_eq!(records.get(&record("before").key()).await.unwrap(), Some(record("before")));
+            assert_eq!(records.put(&record("after"), None).await.unwrap(), Put::Stored);
+            drop(records);
+            let reopened = Embedded::open(directory.path()).unwrap();
+            assert_eq!(reopened.get(&record("after").key()).await.unwrap(), Some(record("after")));
+        }
+    }
+
+    #[tokio::test]
+    async fn one_unreadable_item_spoils_neither_the_batch_nor_another_key() {
+        let directory = TempDir::new().unwrap();
+        let records = Embedded::open(directory.path()).unwrap();
+        let spoilt = Job {
+            key: stored_key(&record("spoilt").key()),
+            value: b"{}".to_vec(),
+            expected: None,
+            answer: oneshot::channel().0,
+        };
+        records.store.with(|database| commit(database, &[spoilt])).unwrap();
+        let (over_it, beside_it) = (record("spoilt"), record("whole"));
+        let (refused, stored) = tokio::join!(records.put(&over_it, None), records.put(&beside_it, None));
+        assert!(matches!(refused, Err(RecordsError::Unreadable(_))), "{refused:?}");
+        assert_eq!(stored.unwrap(), Put::Stored);
+        let unreadable = records.get(&record("spoilt").key()).await.unwrap_err();
+        assert!(unreadable.to_string().contains("spoilt"), "{unreadable}");
+    }
+
+    #[tokio::test]
+    async fn a_page_ends_when_enough_items_were_looked_at_and_the_next_goes_on_there() {
+        let directory = TempDir::new().unwrap();
+        let records = Embedded::open(directory.path()).unwrap();
+        for object in ["a", "b", "c", "d", "e"] {
+            records.put(&record(object), None).await.unwrap();
+        }
+        let mut query = Query { custom: vec![("uid".to_owned(), "1".to_owned())], limit: 10, ..Query::default() };
+        let mut pages = 0;
+        loop {
+            let scan = Scan { budget: 2, ..Scan::new(query.clone()).unwrap() };
+            let page = records.store.with(|database| scan.page(database)).unwrap().unwrap();
+            pages += 1;
+            assert_eq!(page.records, []);
+            if page.cursor.is_none() {
+                break;
+            }
+            query.cursor = page.cursor;
+        }
+        assert_eq!(pages, 3);
     }
 }

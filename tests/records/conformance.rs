@@ -51,7 +51,9 @@ pub(crate) async fn a_first_put_is_stored_and_read_back(records: Arc<dyn Records
     assert_eq!(records.get(&key("a")).await.unwrap(), Some(record));
 }
 
-pub(crate) async fn a_put_with_another_expectation_writes_nothing_and_returns_what_stands_there(records: Arc<dyn Records>) {
+pub(crate) async fn a_put_with_another_expectation_writes_nothing_and_returns_what_stands_there(
+    records: Arc<dyn Records>,
+) {
     let first = plain(&key("a"));
     store(&*records, &first).await;
     let second = seen(Some(&first), &key("a"), "SECOND");
