@@ -196,6 +196,13 @@ pub struct Thumbnail {
     pub reason: Option<Reason>,
 }
 
+impl Thumbnail {
+    /// Why it does not exist; one that failed without saying why has failed all the same.
+    fn failure(&self) -> Option<Reason> {
+        (self.state == ThumbnailState::Failed).then(|| self.reason.unwrap_or(Reason::Unknown))
+    }
+}
+
 /// The right to work on a record, until it expires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -418,7 +425,7 @@ impl Record {
     pub fn commit(&self, owner: &str, end: End, now: Timestamp) -> Option<Self> {
         let (state, reason, thumbnails) = match end {
             End::Made { thumbnails, remark } => {
-                let failed = thumbnails.iter().find_map(|thumbnail| thumbnail.reason);
+                let failed = thumbnails.iter().find_map(Thumbnail::failure);
                 let state = if failed.is_some() { State::Failed } else { State::Ready };
                 (state, failed.or(remark), thumbnails)
             }

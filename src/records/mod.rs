@@ -3,6 +3,8 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::record::{Record, RecordKey, State, Version};
 
@@ -25,15 +27,15 @@ pub enum Put {
 pub struct Query {
     /// Only this bucket.
     pub bucket: Option<String>,
-    /// Only keys that begin so.
+    /// Only object keys that begin so, in every bucket asked for.
     pub prefix: Option<String>,
     /// Only this state.
     pub state: Option<State>,
     /// Only records whose custom variable of this name has this value.
     pub custom: Vec<(String, String)>,
-    /// At most so many records; at least 1.
+    /// At most so many records on one page; 0 is taken as 1.
     pub limit: usize,
-    /// Where the page before ended; opaque.
+    /// Where the page before ended; opaque, and of use only with the same filters.
     pub cursor: Option<String>,
 }
 
@@ -48,6 +50,9 @@ impl Query {
 }
 
 /// One page of a listing.
+///
+/// A page may hold fewer records than asked for, even none, while a cursor is given: a store looks at a bounded number of
+/// items per page, whether they match or not. Only a missing cursor means that the listing has ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Page {
     /// The records, in an order that the backend chooses but keeps.
@@ -80,8 +85,13 @@ pub enum RecordsError {
 ///   the loss of power.
 /// * **Read your writes**: `get` and `list` see every write that returned before they began (`list` on DynamoDB reads
 ///   consistently too).
-/// * **A lost condition** returns [`Put::Lost`] with what stands there, not an error.
-/// * **A time-out** returns [`RecordsError::Unavailable`]; the write may have taken effect.
+/// * **A lost condition** returns [`Put::Lost`] with what stands there, not an error. A store that repeats a write whose answer
+///   got lost recognises its own first attempt and returns [`Put::Stored`]; only if another writer has replaced that attempt in
+///   the meantime is it `Lost`, and what is returned then already builds on it.
+/// * **A time-out** returns [`RecordsError::Unavailable`]; the write may have taken effect. So may one whose future was dropped.
+/// * **Keys**: a bucket name holds neither `/` nor NUL. An object key is any UTF-8 of 1 to 1,023 bytes; keys are compared byte
+///   by byte, never decoded or normalised.
+/// * **Sizes**: a record is well below 400 KB (the limit of DynamoDB), and the names of its custom variables are not empty.
 #[async_trait]
 pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// Reads one record, strongly consistent.
@@ -101,4 +111,14 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// If the store cannot be reached in time, or the cursor is not one of its own.
     async fn list(&self, query: &Query) -> Result<Page, RecordsError>;
+}
+
+/// A position in a listing as an opaque word that can stand in a URL.
+fn cursor_at(key: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(key)
+}
+
+/// The position that [`cursor_at`] made a cursor of.
+fn position_of(cursor: &str) -> Result<Vec<u8>, RecordsError> {
+    URL_SAFE_NO_PAD.decode(cursor).map_err(|_| RecordsError::BadCursor)
 }

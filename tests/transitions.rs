@@ -1,0 +1,264 @@
+//! What must hold for a record through any sequence of transitions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use jiff::Timestamp;
+use oss_callback::record::{
+    Facts, Lease, Plan, Reason, Record, RecordKey, State, Thumbnail, ThumbnailState, Transition, Upload,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+/// Something that happens to a record.
+#[derive(Debug, Clone)]
+enum Event {
+    Observe { facts: Facts, upload: Option<Upload>, plan: Plan },
+    Lease { owner: String },
+    Commit { owner: String, thumbnails: Vec<Thumbnail>, reason: Option<Reason> },
+    Release { owner: String },
+    Delete,
+}
+
+fn key() -> RecordKey {
+    RecordKey::new("examplebucket", "a/b.jpg")
+}
+
+/// The second number `second` of the test.
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// What becomes of the record; `None` where nothing is to be written.
+fn step(previous: Option<&Record>, event: &Event, now: Timestamp) -> Option<Record> {
+    match event {
+        Event::Observe { facts, upload, plan } => written(previous, facts, upload.as_ref(), plan, now),
+        Event::Lease { owner } => previous?.lease(lease(owner, now), now),
+        Event::Commit { owner, thumbnails, reason } => previous?.commit(owner, thumbnails.clone(), *reason, now),
+        Event::Release { owner } => previous?.release(owner, Reason::OutOfTime, now),
+        Event::Delete => previous?.delete(now),
+    }
+}
+
+fn written(
+    previous: Option<&Record>,
+    facts: &Facts,
+    upload: Option<&Upload>,
+    plan: &Plan,
+    now: Timestamp,
+) -> Option<Record> {
+    match Record::observe(previous, &key(), facts, upload, plan, now) {
+        Transition::Write(record) => Some(*record),
+        Transition::Unchanged => None,
+    }
+}
+
+/// A lease that runs out after the next event but one.
+fn lease(owner: &str, now: Timestamp) -> Lease {
+    Lease { owner: owner.to_owned(), until: at(now.as_second() + 1) }
+}
+
+// Few different values, so that the same ones meet again.
+
+fn facts() -> impl Strategy<Value = Facts> {
+    let last_modified = prop_oneof![Just(None), Just(Some(at(100))), Just(Some(at(200)))];
+    ("[AB]", 1..=2_u64, last_modified, any::<bool>()).prop_map(|(etag, size, last_modified, confirmed)| Facts {
+        etag,
+        size,
+        mime: Some("image/jpeg".to_owned()),
+        last_modified,
+        version_id: None,
+        crc64: None,
+        confirmed,
+    })
+}
+
+fn upload() -> impl Strategy<Value = Upload> {
+    (option::of("[RS]"), option::of(1..=3_u32)).prop_map(|(request_id, width)| Upload {
+        request_id,
+        width,
+        ..Upload::default()
+    })
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    prop_oneof![
+        Just(Plan::Record),
+        Just(Plan::Skip(Reason::RefusedByRule)),
+        owner().prop_map(|owner| Plan::Make(lease(&owner, at(0)))),
+        Just(Plan::Verify(Reason::OssUnavailable)),
+    ]
+}
+
+fn owner() -> impl Strategy<Value = String> {
+    "[xy]"
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    prop_oneof![Just(Reason::Undecodable), Just(Reason::UnsupportedFormat), Just(Reason::Unknown)]
+}
+
+fn thumbnail() -> impl Strategy<Value = Thumbnail> {
+    let state = prop_oneof![Just(ThumbnailState::Ready), Just(ThumbnailState::Failed)];
+    (state, option::of(reason())).prop_map(|(state, reason)| Thumbnail {
+        name: "small".to_owned(),
+        state,
+        bucket: "examplebucket".to_owned(),
+        key: "thumbnails/small".to_owned(),
+        width: None,
+        height: None,
+        mime: None,
+        size: None,
+        reason,
+    })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (facts(), option::of(upload()), plan())
+            .prop_map(|(facts, upload, plan)| Event::Observe { facts, upload, plan }),
+        2 => owner().prop_map(|owner| Event::Lease { owner }),
+        2 => (owner(), vec(thumbnail(), 0..3), option::of(reason()))
+            .prop_map(|(owner, thumbnails, reason)| Event::Commit { owner, thumbnails, reason }),
+        1 => owner().prop_map(|owner| Event::Release { owner }),
+        1 => Just(Event::Delete),
+    ]
+}
+
+/// The states of a record through the events, each with the event and the time that led to it.
+fn histories() -> impl Strategy<Value = Vec<(Option<Record>, Event, Timestamp, Option<Record>)>> {
+    vec(event(), 1..40).prop_map(|events| {
+        let mut standing = None;
+        let mut history = Vec::new();
+        for (event, second) in events.into_iter().zip(1..) {
+            let next = step(standing.as_ref(), &event, at(second));
+            history.push((standing.clone(), event, at(second), next.clone()));
+            standing = next.or(standing);
+        }
+        history
+    })
+}
+
+/// A record somewhere in its life.
+fn records() -> impl Strategy<Value = Record> {
+    histories().prop_filter_map("nothing was recorded", |history| {
+        history.into_iter().rev().find_map(|(before, _, _, after)| after.or(before))
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_first_write_is_generation_one_and_revision_one(facts in facts(), upload in option::of(upload()), plan in plan()) {
+        let record = written(None, &facts, upload.as_ref(), &plan, at(1)).unwrap();
+        prop_assert_eq!((record.generation, record.revision), (1, 1));
+        prop_assert_eq!((record.first_seen, record.updated), (at(1), at(1)));
+        prop_assert_eq!(record.key(), key());
+    }
+
+    #[test]
+    fn every_write_is_the_next_revision_at_its_own_time(history in histories()) {
+        for (before, _, now, after) in history {
+            let (Some(before), Some(after)) = (before, after) else { continue };
+            prop_assert_eq!(after.revision, before.revision + 1);
+            prop_assert_eq!(after.updated, now);
+            prop_assert_eq!(after.first_seen, before.first_seen);
+        }
+    }
+
+    #[test]
+    fn the_generation_rises_by_one_when_another_version_is_seen_and_never_otherwise(history in histories()) {
+        for (before, event, _, after) in history {
+            let (Some(before), Some(after)) = (before, after) else { continue };
+            let another = matches!(&event, Event::Observe { facts, .. } if !before.describes(facts));
+            prop_assert_eq!(after.generation, before.generation + u64::from(another), "{:?}", event);
+        }
+    }
+
+    #[test]
+    fn what_is_observed_twice_changes_nothing_the_second_time(history in histories()) {
+        for (_, event, now, after) in history {
+            let (Event::Observe { facts, upload, plan }, Some(after)) = (event, after) else { continue };
+            let again = written(Some(&after), &facts, upload.as_ref(), &plan, now);
+            prop_assert_eq!(again, None);
+        }
+    }
+
+    #[test]
+    fn a_record_describes_the_version_that_was_written_down(history in histories()) {
+        for (_, event, _, after) in history {
+            if let (Event::Observe { facts, .. }, Some(after)) = (event, after) {
+                prop_assert!(after.describes(&facts));
+            }
+        }
+    }
+
+    #[test]
+    fn whether_two_versions_are_the_same_does_not_depend_on_which_came_first(one in facts(), other in facts()) {
+        let record_of = |facts: &Facts| written(None, facts, None, &Plan::Record, at(1)).unwrap();
+        prop_assert_eq!(record_of(&one).describes(&other), record_of(&other).describes(&one));
+    }
+
+    #[test]
+    fn a_claim_that_cannot_be_checked_never_replaces_another_version(
+        record in records(),
+        facts in facts(),
+        upload in option::of(upload()),
+    ) {
+        prop_assume!(!record.describes(&facts));
+        let plan = Plan::Verify(Reason::OssUnavailable);
+        prop_assert_eq!(written(Some(&record), &facts, upload.as_ref(), &plan, at(99)), None);
+    }
+
+    #[test]
+    fn an_object_that_is_deleted_and_uploaded_again_is_the_next_generation(record in records(), facts in facts()) {
+        let tombstone = record.delete(at(98)).unwrap_or(record);
+        prop_assert_eq!(tombstone.state, State::Deleted);
+        prop_assert_eq!(&tombstone.delete(at(99)), &None);
+        prop_assert!(!tombstone.is_due(at(99)));
+        let again = written(Some(&tombstone), &facts, None, &Plan::Record, at(99)).unwrap();
+        prop_assert_eq!(again.generation, tombstone.generation + 1);
+        prop_assert_eq!(again.state, State::Recorded);
+    }
+
+    #[test]
+    fn only_the_holder_of_the_lease_commits_or_releases(record in records(), reason in option::of(reason())) {
+        for owner in ["x", "y", "somebody else"] {
+            let holds = record.state == State::Processing && record.lease.as_ref().is_some_and(|lease| lease.owner == owner);
+            prop_assert_eq!(record.commit(owner, Vec::new(), reason, at(99)).is_some(), holds);
+            prop_assert_eq!(record.release(owner, Reason::OutOfTime, at(99)).is_some(), holds);
+        }
+    }
+
+    #[test]
+    fn a_lease_is_held_exactly_while_the_record_is_processing(history in histories()) {
+        for record in history.into_iter().filter_map(|(_, _, _, after)| after) {
+            prop_assert_eq!(record.lease.is_some(), record.state == State::Processing, "{:?}", record.state);
+        }
+    }
+
+    #[test]
+    fn a_lease_is_given_only_on_work_that_is_due_and_counts_the_attempt(record in records(), second in 0..60_i64) {
+        let now = at(second);
+        let leased = record.lease(lease("x", now), now);
+        prop_assert_eq!(leased.is_some(), record.is_due(now));
+        if let Some(leased) = leased {
+            prop_assert_eq!(leased.attempts, record.attempts + 1);
+            prop_assert!(!leased.is_due(now), "a second worker gets it as well");
+            prop_assert!(leased.is_due(at(second + 2)), "nobody gets it after the first one died");
+        }
+    }
+
+    #[test]
+    fn work_is_ready_only_if_every_variant_was_made(
+        thumbnails in vec(thumbnail(), 0..4),
+        reason in option::of(reason()),
+        facts in facts(),
+    ) {
+        let leased = written(None, &facts, None, &Plan::Make(lease("x", at(1))), at(1)).unwrap();
+        let ended = leased.commit("x", thumbnails.clone(), reason, at(2)).unwrap();
+        let all_made = reason.is_none() && thumbnails.iter().all(|thumbnail| thumbnail.state == ThumbnailState::Ready);
+        prop_assert_eq!(ended.state == State::Ready, all_made);
+        prop_assert_eq!(ended.reason.is_none(), all_made);
+        prop_assert_eq!(ended.thumbnails, thumbnails);
+        prop_assert_eq!(ended.generation, leased.generation);
+    }
+}
