@@ -164,6 +164,11 @@ impl Fields {
         "operation",
     ];
 
+    /// Each field that has another name in the body: what OSS calls it, and that name.
+    pub fn renamed(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(canonical, name)| (canonical.as_str(), name.as_str()))
+    }
+
     /// The name in the body of the field that OSS calls `canonical`.
     pub fn name<'a>(&'a self, canonical: &'a str) -> &'a str {
         self.0.get(canonical).map_or(canonical, String::as_str)

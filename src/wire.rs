@@ -87,8 +87,20 @@ fn embedded(_: &std::path::Path) -> Result<Arc<dyn Records>, WireError> {
 
 #[cfg(feature = "dynamodb")]
 fn dynamodb(settings: &crate::config::DynamoDb, timeout: Duration) -> Result<Arc<dyn Records>, WireError> {
-    let _ = (settings, timeout);
-    Err(WireError::NotBuilt { store: "dynamodb" })
+    use crate::records::dynamodb::{Credentials, DynamoDb, DynamoDbSettings};
+    let credentials = Credentials {
+        access_key_id: settings.access_key_id.clone(),
+        secret_access_key: settings.secret_access_key.clone(),
+        session_token: settings.session_token.clone(),
+    };
+    let settings_of_table = DynamoDbSettings {
+        endpoint: settings.endpoint.clone(),
+        operation_timeout: timeout,
+        attempt_timeout: share(timeout, 50),
+        connect_timeout: share(timeout, 40),
+        ..DynamoDbSettings::new(settings.region.clone(), credentials)
+    };
+    Ok(Arc::new(DynamoDb::new(settings.table.clone(), settings_of_table)))
 }
 
 #[cfg(not(feature = "dynamodb"))]
