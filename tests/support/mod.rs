@@ -1,6 +1,6 @@
 //! The function as a test sees it: started in this process on a free port, spoken to over a socket in raw bytes.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
