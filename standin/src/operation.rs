@@ -32,7 +32,6 @@ const OTHER_OPERATIONS: &[&str] = &[
     "location",
     "logging",
     "metaQuery",
-    "objectMeta",
     "partNumber",
     "policy",
     "policyStatus",
@@ -68,6 +67,10 @@ impl Operation {
     /// An operation that is not implemented is refused, never mistaken for one that is: a part of a multipart upload
     /// must not overwrite the object.
     pub(crate) fn of(method: &Method, key: &str, query: &Query, headers: &HeaderMap) -> Result<Self, Error> {
+        // GetObjectMeta, by which SDKs ask whether an object exists: a HEAD request like any other, with fewer headers.
+        if query.has("objectMeta") && *method != Method::HEAD {
+            return Err(Error::not_implemented("the query parameter objectMeta"));
+        }
         if let Some(name) = OTHER_OPERATIONS.iter().find(|name| query.has(name)) {
             return Err(Error::not_implemented(&format!("the query parameter {name}")));
         }
