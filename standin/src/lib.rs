@@ -1,1 +1,381 @@
-//! x
+//! A stand-in for Alibaba Cloud OSS: real SDKs upload to it, and it fires genuinely signed upload callbacks.
+//!
+//! It is for laptops and tests. It speaks HTTP on loopback, keeps its objects on disk, and answers as OSS does, refusals
+//! and failed callbacks included, so that an application finds out at home what it would find out in production. It
+//! shares no code with the receiver of callbacks that stands beside it: a shared mistake would cancel out.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), oss_standin::StartError> {
+//! let standin = oss_standin::Standin::builder()
+//!     .bucket("examplebucket")
+//!     .data("target/standin")
+//!     .listen("127.0.0.1:0")
+//!     .credentials("id", "secret")
+//!     .start()
+//!     .await?;
+//! println!("upload to {}, verify callbacks with {}", standin.endpoint(), standin.key_url());
+//! standin.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The files, in the order in which a request passes through them:
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `server` | connections; each request from reading to answer |
+//! | `request` | bucket and key out of path and Host, query parameters |
+//! | `signature` | versions 1 and 4, by header and by query; pure |
+//! | `operation` | which operation is asked for |
+//! | `put`, `get`, `list` | the operations (deleting is one line of `server`) |
+//! | `store` | objects on disk |
+//! | `callback` | parameters, template, request, sending, verdict |
+//! | `key` | the key that signs callbacks |
+//! | `reply`, `error`, `xml` | answers and refusals |
+//!
+//! Not imitated: access control lists, versions, storage classes and encryption; their headers are ignored. Requests for
+//! operations that are not implemented are refused with `NotImplemented`.
+
+mod callback;
+mod error;
+mod get;
+mod key;
+mod list;
+mod operation;
+mod put;
+mod reply;
+mod request;
+mod server;
+mod signature;
+mod store;
+mod xml;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use callback::EmptyValue;
+use callback::{Callbacks, Tls};
+use key::CallbackKey;
+pub use key::KeyBits;
+use server::State;
+use store::Store;
+
+/// The access key id that a stand-in accepts unless told otherwise.
+pub const DEFAULT_ACCESS_KEY_ID: &str = "LTAI5tStandinDevelopment";
+/// The secret that goes with [`DEFAULT_ACCESS_KEY_ID`]. It is published here and protects nothing.
+pub const DEFAULT_ACCESS_KEY_SECRET: &str = "StandinDevelopmentSecret";
+
+/// A stand-in that is running. Dropping it stops it too, without waiting.
+#[derive(Debug)]
+pub struct Standin {
+    address: SocketAddr,
+    key_url: String,
+    public_key_pem: String,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+}
+
+impl Standin {
+    /// Settings of a stand-in that is yet to be started.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The address it listens on; where port 0 was asked for, the port it was given.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The endpoint to give to an SDK, such as `http://127.0.0.1:9080`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The URL that callbacks name in `x-oss-pub-key-url` (there in Base64).
+    pub fn key_url(&self) -> &str {
+        &self.key_url
+    }
+
+    /// The public key that callbacks verify with: SPKI in PEM.
+    pub fn public_key_pem(&self) -> &str {
+        &self.public_key_pem
+    }
+
+    /// Stops accepting connections and returns once the requests in progress are answered, at the latest after ten
+    /// seconds.
+    pub async fn stop(self) {
+        // Sending fails only if the server has ended already.
+        let _ = self.stop.send(true);
+        let _ = self.server.await;
+    }
+}
+
+/// Settings of a stand-in. Every one has a default.
+#[derive(Clone)]
+pub struct Builder {
+    buckets: Vec<String>,
+    data: PathBuf,
+    listen: String,
+    region: String,
+    access_key_id: String,
+    access_key_secret: String,
+    key_file: Option<PathBuf>,
+    key_bits: KeyBits,
+    key_url: Option<String>,
+    max_skew: Option<Duration>,
+    forbid_private: bool,
+    anonymous: bool,
+    empty_value: EmptyValue,
+    callback_time_limit: Duration,
+    callback_certificates: Vec<u8>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            buckets: Vec::new(),
+            data: PathBuf::from("./oss-standin-data"),
+            listen: "127.0.0.1:9080".to_owned(),
+            region: "cn-hangzhou".to_owned(),
+            access_key_id: DEFAULT_ACCESS_KEY_ID.to_owned(),
+            access_key_secret: DEFAULT_ACCESS_KEY_SECRET.to_owned(),
+            key_file: None,
+            key_bits: KeyBits::default(),
+            key_url: None,
+            max_skew: Some(Duration::from_secs(900)),
+            forbid_private: false,
+            anonymous: false,
+            empty_value: EmptyValue::default(),
+            callback_time_limit: Duration::from_secs(5),
+            callback_certificates: Vec::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    /// Leaves the secret out.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Builder")
+            .field("buckets", &self.buckets)
+            .field("data", &self.data)
+            .field("listen", &self.listen)
+            .field("region", &self.region)
+            .field("access_key_id", &self.access_key_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Adds a bucket; call it once for each. Without any there is one, `examplebucket`.
+    pub fn bucket(mut self, name: impl Into<String>) -> Self {
+        self.buckets.push(name.into());
+        self
+    }
+
+    /// The folder for objects and keys; it is made if need be, and only one stand-in at a time can use it. Default
+    /// `./oss-standin-data`.
+    pub fn data(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.data = directory.into();
+        self
+    }
+
+    /// The address and port to listen on; port 0 picks a free one. Default `127.0.0.1:9080`.
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen = address.into();
+        self
+    }
+
+    /// The region that version 4 signatures must name, without `oss-`. Default `cn-hangzhou`.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = region.into();
+        self
+    }
+
+    /// The access key that requests must be signed with. Default [`DEFAULT_ACCESS_KEY_ID`] and
+    /// [`DEFAULT_ACCESS_KEY_SECRET`].
+    pub fn credentials(mut self, access_key_id: impl Into<String>, access_key_secret: impl Into<String>) -> Self {
+        self.access_key_id = access_key_id.into();
+        self.access_key_secret = access_key_secret.into();
+        self
+    }
+
+    /// The private key that signs callbacks, PKCS#8 in PEM; made if there is none. Default: one in the data folder for
+    /// each size.
+    pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_file = Some(path.into());
+        self
+    }
+
+    /// The size of a key that is made new. Default 512 bits.
+    pub fn key_bits(mut self, bits: KeyBits) -> Self {
+        self.key_bits = bits;
+        self
+    }
+
+    /// The URL that callbacks claim their key is at, such as that of the real key. Default: where the stand-in serves
+    /// its key.
+    pub fn key_url(mut self, url: impl Into<String>) -> Self {
+        self.key_url = Some(url.into());
+        self
+    }
+
+    /// How far the time of a signature may be from now; `None` also ignores the expiry of presigned requests. Default
+    /// 900 seconds.
+    pub fn max_skew(mut self, skew: Option<Duration>) -> Self {
+        self.max_skew = skew;
+        self
+    }
+
+    /// Whether callbacks to loopback and private addresses are refused, as OSS does. Default false.
+    pub fn forbid_private(mut self, forbid: bool) -> Self {
+        self.forbid_private = forbid;
+        self
+    }
+
+    /// Whether requests are accepted unsigned or with any signature. Default false.
+    pub fn anonymous(mut self, anonymous: bool) -> Self {
+        self.anonymous = anonymous;
+        self
+    }
+
+    /// What a JSON callback body gets for a variable without a value. Default [`EmptyValue::Null`].
+    pub fn empty_value(mut self, value: EmptyValue) -> Self {
+        self.empty_value = value;
+        self
+    }
+
+    /// The time that each URL of a callback has to answer. Default 5 seconds, as with OSS.
+    pub fn callback_time_limit(mut self, limit: Duration) -> Self {
+        self.callback_time_limit = limit;
+        self
+    }
+
+    /// Certificate authorities (PEM) that https callbacks trust beside the public ones.
+    pub fn callback_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.callback_certificates = pem.into();
+        self
+    }
+
+    /// Starts the stand-in on the current Tokio runtime. When it returns, requests are answered.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]; nothing is running then.
+    pub async fn start(mut self) -> Result<Standin, StartError> {
+        if self.buckets.is_empty() {
+            self.buckets.push("examplebucket".to_owned());
+        }
+        if let Some(name) = self.buckets.iter().find(|name| !is_bucket_name(name)) {
+            return Err(StartError::BucketName { name: name.clone() });
+        }
+        self.buckets.sort();
+        self.buckets.dedup();
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(&self.callback_certificates) {
+            let certificate = certificate.map_err(|cause| StartError::Certificates(cause.to_string()))?;
+            roots.add(certificate).map_err(|cause| StartError::Certificates(cause.to_string()))?;
+        }
+        let tls = Tls::new(roots).map_err(|cause| StartError::Certificates(cause.to_string()))?;
+        // Disk and key first: while they are not ready, nobody should be able to connect. Both block.
+        let (data, buckets, bits) = (self.data.clone(), self.buckets.clone(), self.key_bits);
+        let key_file =
+            self.key_file.clone().unwrap_or_else(|| data.join("keys").join(format!("callback-{}.pem", bits.count())));
+        let prepared = tokio::task::spawn_blocking(move || {
+            let store = Store::open(&data, &buckets)?;
+            Ok::<_, StartError>((store, CallbackKey::load_or_create(&key_file, bits)?))
+        });
+        let (store, key) = prepared.await.map_err(|cause| StartError::Interrupted(cause.to_string()))??;
+        let fail = |cause| StartError::Listen { address: self.listen.clone(), cause };
+        let listener = TcpListener::bind(&self.listen).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        let key_url = self.key_url.unwrap_or_else(|| format!("http://{address}{}", server::PUBLIC_KEY_PATH));
+        let public_key_pem = key.public_pem().to_owned();
+        let state = State {
+            buckets: self.buckets,
+            region: self.region,
+            access_key_id: self.access_key_id,
+            access_key_secret: self.access_key_secret,
+            max_skew: self.max_skew,
+            anonymous: self.anonymous,
+            store,
+            callbacks: Callbacks {
+                key,
+                key_url: key_url.clone(),
+                forbid_private: self.forbid_private,
+                empty_value: self.empty_value,
+                time_limit: self.callback_time_limit,
+                tls,
+            },
+        };
+        let (stop, stopped) = watch::channel(false);
+        let server = tokio::spawn(server::serve(listener, Arc::new(state), stopped));
+        Ok(Standin { address, key_url, public_key_pem, stop, server })
+    }
+}
+
+/// protocol: 3 to 63 lower-case letters, digits and hyphens, no hyphen at either end.
+fn is_bucket_name(name: &str) -> bool {
+    (3..=63).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// Why a stand-in could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A name that no bucket can have.
+    #[error("{name:?} is not a bucket name: 3 to 63 lower-case letters, digits and hyphens, no hyphen at either end")]
+    BucketName {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// The address is taken, or is not one of this machine's.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// The address as it was given.
+        address: String,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// The data folder cannot be used, or holds something that is not ours.
+    #[error("cannot use {}: {cause}", path.display())]
+    Data {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// Another stand-in uses the data folder.
+    #[error("another stand-in uses {}", path.display())]
+    DataInUse {
+        /// The data folder.
+        path: PathBuf,
+    },
+    /// The key that signs callbacks cannot be read or made.
+    #[error("cannot use the key {}: {cause}", path.display())]
+    Key {
+        /// The file of the key.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The certificates for https callbacks cannot be used.
+    #[error("cannot use the certificates for callbacks: {0}")]
+    Certificates(String),
+    /// The runtime is shutting down.
+    #[error("interrupted: {0}")]
+    Interrupted(String),
+}

@@ -1,0 +1,231 @@
+//! Sends a callback and reads the answer: one connection per URL, by hand, so that the request is exactly the one that
+//! was composed and the answer is judged as it came, unnormalised.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::address::{CallbackUrl, is_private};
+use super::parameters::Callback;
+use super::template::EmptyValue;
+use super::verdict::{Answer, Failure, judge_body, judge_head};
+use super::{Upload, compose};
+use crate::error::Error;
+use crate::key::CallbackKey;
+
+/// The longest answer head that is read, in bytes, and the most header lines in it.
+const LONGEST_HEAD: usize = 64 * 1024;
+const MOST_HEADERS: usize = 100;
+
+/// Everything that all callbacks of one stand-in have in common.
+pub(crate) struct Callbacks {
+    pub(crate) key: CallbackKey,
+    pub(crate) key_url: String,
+    pub(crate) forbid_private: bool,
+    pub(crate) empty_value: EmptyValue,
+    /// For one URL, from the first packet to the last byte of the answer.
+    pub(crate) time_limit: Duration,
+    pub(crate) tls: Tls,
+}
+
+/// TLS with and without the name of the wanted host in the first message.
+pub(crate) struct Tls {
+    with_name: TlsConnector,
+    without_name: TlsConnector,
+}
+
+impl Tls {
+    /// Trusts the public certificate authorities and these.
+    pub(crate) fn new(mut roots: RootCertStore) -> Result<Self, rustls::Error> {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let with_name = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut without_name = with_name.clone();
+        without_name.enable_sni = false;
+        Ok(Self { with_name: Arc::new(with_name).into(), without_name: Arc::new(without_name).into() })
+    }
+}
+
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+impl Callback {
+    /// Refuses private addresses, also behind names, if this stand-in forbids them.
+    pub(crate) async fn check_addresses(&self, callbacks: &Callbacks) -> Result<(), Error> {
+        if !callbacks.forbid_private {
+            return Ok(());
+        }
+        for url in &self.urls {
+            // A name that cannot be resolved now fails when the callback is fired.
+            let addresses = resolve(url).await.unwrap_or_default();
+            if addresses.iter().any(|address| is_private(address.ip())) {
+                let message = "Private address is forbidden to callback.";
+                return Err(Error::invalid_argument("callback", &url.authority, message).ec("0007-00000008"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Callbacks {
+    /// Tries the URLs in order until one succeeds; the last failure is the one reported.
+    pub(crate) async fn fire(&self, callback: &Callback, upload: &Upload<'_>) -> Result<Answer, Failure> {
+        let body = callback.body.fill(callback.body_type, self.empty_value, upload, &callback.variables);
+        let mut last = Failure::cannot_connect();
+        for url in &callback.urls {
+            match self.try_url(url, callback, upload, &body).await {
+                Ok(answer) => {
+                    tracing::info!(url = url.authority, request_id = upload.request_id, "callback answered");
+                    return Ok(answer);
+                }
+                Err(failure) => {
+                    tracing::warn!(
+                        url = url.authority,
+                        request_id = upload.request_id,
+                        reason = failure.message,
+                        "callback failed"
+                    );
+                    last = failure;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn try_url(
+        &self,
+        url: &CallbackUrl,
+        callback: &Callback,
+        upload: &Upload<'_>,
+        body: &str,
+    ) -> Result<Answer, Failure> {
+        let request = compose::request(url, callback, upload, body, &self.key, &self.key_url, SystemTime::now())
+            .map_err(|cause| {
+                tracing::error!(%cause, "the callback could not be signed");
+                Failure::cannot_connect()
+            })?;
+        let deadline = tokio::time::Instant::now() + self.time_limit;
+        let connected = tokio::time::timeout_at(deadline, self.connect(url, callback.sni)).await;
+        let Ok(Ok((mut connection, peer))) = connected else { return Err(Failure::cannot_connect()) };
+        match tokio::time::timeout_at(deadline, exchange(&mut *connection, &request)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::timeout(&peer.to_string(), self.time_limit)),
+        }
+    }
+
+    async fn connect(&self, url: &CallbackUrl, sni: bool) -> io::Result<(Box<dyn Connection>, SocketAddr)> {
+        let mut addresses = resolve(url).await?;
+        if self.forbid_private {
+            // The name may have been given another address since it was checked.
+            addresses.retain(|address| !is_private(address.ip()));
+        }
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    if !url.https {
+                        return Ok((Box::new(stream), address));
+                    }
+                    let name = ServerName::try_from(url.host.clone()).map_err(io::Error::other)?;
+                    let connector = if sni { &self.tls.with_name } else { &self.tls.without_name };
+                    return Ok((Box::new(connector.connect(name, stream).await?), address));
+                }
+                Err(cause) => last = cause,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// The addresses of a URL's host, IPv4 first: OSS calls nothing else.
+async fn resolve(url: &CallbackUrl) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = url.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, url.port)]);
+    }
+    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((url.host.as_str(), url.port)).await?.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    Ok(addresses)
+}
+
+/// Sends the request and reads one answer.
+async fn exchange(connection: &mut dyn Connection, request: &[u8]) -> Result<Answer, Failure> {
+    let broken = |_| Failure::cannot_connect();
+    connection.write_all(request).await.map_err(broken)?;
+    connection.flush().await.map_err(broken)?;
+    let mut received = Vec::new();
+    let head = loop {
+        match parse_head(&received)? {
+            // An interim answer; the final one follows.
+            Some(head) if (100..200).contains(&head.status) => {
+                received.drain(..head.length.min(received.len()));
+            }
+            Some(head) => break head,
+            None if received.len() > LONGEST_HEAD => return Err(Failure::cannot_connect()),
+            None => {
+                if connection.read_buf(&mut received).await.map_err(broken)? == 0 {
+                    return Err(Failure::cannot_connect());
+                }
+            }
+        }
+    };
+    let lengths: Vec<&[u8]> = head.values("content-length");
+    let length = judge_head(head.status, &lengths, !head.values("transfer-encoding").is_empty())?;
+    let mut body = received.split_off(head.length.min(received.len()));
+    let missing = length.saturating_sub(body.len() as u64);
+    connection.take(missing).read_to_end(&mut body).await.map_err(broken)?;
+    if (body.len() as u64) < length {
+        return Err(Failure::cannot_connect());
+    }
+    // What a server sends beyond its announced length is not part of the answer.
+    body.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+    let content_type = head.values("content-type").first().and_then(|value| HeaderValue::from_bytes(value).ok());
+    judge_body(content_type.as_ref(), &body)?;
+    Ok(Answer { content_type, body: Bytes::from(body) })
+}
+
+/// The head of an answer.
+struct AnswerHead {
+    status: u16,
+    /// Bytes that it takes up.
+    length: usize,
+    /// Names in lower case.
+    headers: BTreeMap<String, Vec<Vec<u8>>>,
+}
+
+impl AnswerHead {
+    fn values(&self, name: &str) -> Vec<&[u8]> {
+        self.headers.get(name).into_iter().flatten().map(Vec::as_slice).collect()
+    }
+}
+
+/// `None` while the head is not complete.
+fn parse_head(received: &[u8]) -> Result<Option<AnswerHead>, Failure> {
+    let mut lines = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut response = httparse::Response::new(&mut lines);
+    match response.parse(received) {
+        Ok(httparse::Status::Partial) => Ok(None),
+        Ok(httparse::Status::Complete(length)) => {
+            let mut headers: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+            for line in response.headers.iter() {
+                headers.entry(line.name.to_ascii_lowercase()).or_default().push(line.value.to_vec());
+            }
+            Ok(Some(AnswerHead { status: response.code.unwrap_or(0), length, headers }))
+        }
+        // Something answers there, but not in HTTP.
+        Err(_) => Err(Failure::cannot_connect()),
+    }
+}

@@ -1,0 +1,36 @@
+//! The image properties of an object, read from its content.
+
+use std::fs::File;
+use std::io::{BufReader, Seek as _};
+
+use imagesize::ImageType;
+
+/// An image as the template's `imageInfo` variables describe it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// Pixels, as stored (before any orientation is applied).
+    pub(crate) width: u64,
+    /// Pixels, as stored.
+    pub(crate) height: u64,
+    pub(crate) format: &'static str,
+}
+
+/// Looks at the header of a file; `None` if it is no image.
+///
+/// protocol: detected from the content, whatever Content-Type the uploader declared. Blocks on the disk.
+pub(crate) fn image_in(file: File) -> Option<Image> {
+    let mut reader = BufReader::new(file);
+    let format = match imagesize::reader_type(&mut reader).ok()? {
+        ImageType::Jpeg => "jpg",
+        ImageType::Png => "png",
+        ImageType::Gif => "gif",
+        ImageType::Webp => "webp",
+        ImageType::Bmp => "bmp",
+        ImageType::Tiff => "tiff",
+        ImageType::Heif(_) => "heic",
+        _ => return None,
+    };
+    reader.rewind().ok()?;
+    let size = imagesize::reader_size(&mut reader).ok()?;
+    Some(Image { width: u64::try_from(size.width).ok()?, height: u64::try_from(size.height).ok()?, format })
+}
