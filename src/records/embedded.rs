@@ -21,7 +21,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task;
 
-use super::{Page, Put, Query, Records, RecordsError, cursor_at, position_of};
+use super::{Page, Put, Query, Records, RecordsError, cursor};
 use crate::record::{Record, RecordKey, Version};
 
 /// Bucket, NUL, object: the bucket holds no NUL, so different objects never share a key and a bucket's objects stand together,
@@ -360,7 +360,7 @@ impl Scan {
                 break;
             }
             if examined == self.budget || page.records.len() == self.query.limit.max(1) {
-                page.cursor = Some(cursor_at(&last));
+                page.cursor = Some(cursor::after(&last));
                 break;
             }
             match decode::<Record>(key.value(), value.value()) {
@@ -385,7 +385,7 @@ fn scope_of(query: &Query) -> Vec<u8> {
 
 /// The key that the page before ended with.
 fn last_key(cursor: &str, scope: &[u8]) -> Result<Vec<u8>, RecordsError> {
-    let key = position_of(cursor)?;
+    let key = cursor::last_key(cursor)?;
     let ours = key.contains(&0) && key.starts_with(scope) && std::str::from_utf8(&key).is_ok();
     if ours { Ok(key) } else { Err(RecordsError::BadCursor) }
 }
