@@ -24,7 +24,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
-use super::{Page, Put, Query, Records, RecordsError, cursor_at, position_of};
+use super::{Page, Put, Query, Records, RecordsError, cursor};
 use crate::record::{Record, RecordKey, Version};
 
 /// The partition key.
@@ -237,7 +237,7 @@ fn page_of(query: &Query, found: Vec<Record>, more: Option<String>) -> Page {
     let cut = records.len() > limit;
     records.truncate(limit);
     let position = if cut { records.last().map(|record| record.key().joined()) } else { more };
-    Page { records, cursor: position.map(|key| cursor_at(key.as_bytes())) }
+    Page { records, cursor: position.map(|key| cursor::after(key.as_bytes())) }
 }
 
 /// The part of a query that DynamoDB itself evaluates, which spares sending the rest.
@@ -287,7 +287,7 @@ impl Filter {
 
 /// The key that the page before ended with. It may be any: a scan goes through the whole table, whatever it filters by.
 fn last_key(cursor: &str) -> Result<String, RecordsError> {
-    let key = String::from_utf8(position_of(cursor)?).map_err(|_| RecordsError::BadCursor)?;
+    let key = String::from_utf8(cursor::last_key(cursor)?).map_err(|_| RecordsError::BadCursor)?;
     let ours = key.split_once('/').is_some_and(|(bucket, object)| !bucket.is_empty() && !object.is_empty());
     if ours { Ok(key) } else { Err(RecordsError::BadCursor) }
 }

@@ -21,7 +21,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task;
 
-use super::{Page, Put, Query, Records, RecordsError, cursor_at, position_of};
+use super::{Page, Put, Query, Records, RecordsError, cursor};
 use crate::record::{Record, RecordKey, Version};
 
 /// Bucket, NUL, object: the bucket holds no NUL, so different objects never share a key and a bucket's objects stand together,
@@ -165,7 +165,7 @@ impl Drop for Embedded {
         }
         // While the database is still locked, so that it cannot be the next owner's file.
         let _ = fs::remove_file(&self.owner);
-        // Explicitly: a read that nobody waits for any more may hold on to the store.
+        // Explicitly: a read that nobody waits for any more may still hold on to the store.
         self.store.close();
     }
 }
@@ -192,12 +192,19 @@ impl Records for Embedded {
     }
 }
 
-/// The open database, and how to open it again.
+/// The database, and how to open it again.
 struct Store {
     path: PathBuf,
     reopen: Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>,
-    /// `None` after an operation failed, until the next one opens the database again.
-    database: RwLock<Option<Database>>,
+    handle: RwLock<Handle>,
+}
+
+enum Handle {
+    Open(Database),
+    /// An operation failed; the next one opens the database again.
+    Failed,
+    /// For good: a read that nobody waits for any more must not open it again behind the next owner's back.
+    Closed,
 }
 
 impl Store {
@@ -210,38 +217,49 @@ impl Store {
             make_table(&database)?;
             Ok(database)
         };
-        let database = RwLock::new(Some(reopen()?));
-        Ok(Self { path, reopen: Box::new(reopen), database })
+        let handle = RwLock::new(Handle::Open(reopen()?));
+        Ok(Self { path, reopen: Box::new(reopen), handle })
     }
 
     /// Runs `work` on the database. An error closes it, because the library refuses everything after an error of the disk.
     fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, RecordsError> {
-        let mut database = self.shared();
-        if database.is_none() {
-            drop(database);
+        let mut handle = self.shared();
+        if matches!(*handle, Handle::Failed) {
+            drop(handle);
             self.open_again()?;
-            database = self.shared();
+            handle = self.shared();
         }
-        let outcome = database.as_ref().ok_or(redb::Error::DatabaseClosed).and_then(work);
-        drop(database);
+        let outcome = match &*handle {
+            Handle::Open(database) => work(database),
+            Handle::Failed | Handle::Closed => Err(redb::Error::DatabaseClosed),
+        };
+        drop(handle);
         outcome.map_err(|error| {
-            self.close();
+            self.give_up();
             self.unavailable(&error)
         })
     }
 
     fn open_again(&self) -> Result<(), RecordsError> {
-        let mut database = self.exclusive();
-        if database.is_none() {
-            *database = Some((self.reopen)().map_err(|error| self.unavailable(&error))?);
+        let mut handle = self.exclusive();
+        if matches!(*handle, Handle::Failed) {
+            *handle = Handle::Open((self.reopen)().map_err(|error| self.unavailable(&error))?);
             tracing::info!(path = %self.path.display(), "the record store is open again");
         }
         Ok(())
     }
 
+    /// Waits for whoever uses the database, then lets go of it until the next operation.
+    fn give_up(&self) {
+        let mut handle = self.exclusive();
+        if matches!(*handle, Handle::Open(_)) {
+            *handle = Handle::Failed;
+        }
+    }
+
     /// Waits for whoever uses the database, then closes it.
     fn close(&self) {
-        *self.exclusive() = None;
+        *self.exclusive() = Handle::Closed;
     }
 
     fn unavailable(&self, error: &redb::Error) -> RecordsError {
@@ -252,13 +270,13 @@ impl Store {
         ))
     }
 
-    // A panic under the lock leaves an Option that is whole either way.
-    fn shared(&self) -> RwLockReadGuard<'_, Option<Database>> {
-        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    // A panic under the lock leaves a handle that is whole either way.
+    fn shared(&self) -> RwLockReadGuard<'_, Handle> {
+        self.handle.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn exclusive(&self) -> RwLockWriteGuard<'_, Option<Database>> {
-        self.database.write().unwrap_or_else(PoisonError::into_inner)
+    fn exclusive(&self) -> RwLockWriteGuard<'_, Handle> {
+        self.handle.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -360,7 +378,7 @@ impl Scan {
                 break;
             }
             if examined == self.budget || page.records.len() == self.query.limit.max(1) {
-                page.cursor = Some(cursor_at(&last));
+                page.cursor = Some(cursor::after(&last));
                 break;
             }
             match decode::<Record>(key.value(), value.value()) {
@@ -385,7 +403,7 @@ fn scope_of(query: &Query) -> Vec<u8> {
 
 /// The key that the page before ended with.
 fn last_key(cursor: &str, scope: &[u8]) -> Result<Vec<u8>, RecordsError> {
-    let key = position_of(cursor)?;
+    let key = cursor::last_key(cursor)?;
     let ours = key.contains(&0) && key.starts_with(scope) && std::str::from_utf8(&key).is_ok();
     if ours { Ok(key) } else { Err(RecordsError::BadCursor) }
 }

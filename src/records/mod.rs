@@ -3,11 +3,11 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::record::{Record, RecordKey, State, Version};
 
+#[cfg(any(feature = "dynamodb", feature = "embedded"))]
+mod cursor;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
 #[cfg(feature = "embedded")]
@@ -111,14 +111,4 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// If the store cannot be reached in time, or the cursor is not one of its own.
     async fn list(&self, query: &Query) -> Result<Page, RecordsError>;
-}
-
-/// A position in a listing as an opaque word that can stand in a URL.
-fn cursor_at(key: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(key)
-}
-
-/// The position that [`cursor_at`] made a cursor of.
-fn position_of(cursor: &str) -> Result<Vec<u8>, RecordsError> {
-    URL_SAFE_NO_PAD.decode(cursor).map_err(|_| RecordsError::BadCursor)
 }
