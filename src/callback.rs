@@ -235,6 +235,10 @@ fn field(value: Value) -> Field {
 }
 
 fn insert(fields: &mut Fields, name: String, field: Field) -> Result<(), Failure> {
+    if name.is_empty() {
+        // A value that nobody can ask for; some stores refuse such a name.
+        return Ok(());
+    }
     match fields.insert(name.clone(), field) {
         None => Ok(()),
         Some(_) => Err(Failure::DuplicateField { name: quoted(&name) }),

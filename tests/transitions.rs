@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use oss_callback::record::{
-    Facts, Lease, Plan, Reason, Record, RecordKey, State, Thumbnail, ThumbnailState, Transition, Upload,
+    End, Facts, Lease, Plan, Reason, Record, RecordKey, State, Thumbnail, ThumbnailState, Transition, Upload,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 enum Event {
     Observe { facts: Facts, upload: Option<Upload>, plan: Plan },
     Lease { owner: String },
-    Commit { owner: String, thumbnails: Vec<Thumbnail>, reason: Option<Reason> },
+    Commit { owner: String, end: End },
     Release { owner: String },
     Delete,
 }
@@ -33,7 +33,7 @@ fn step(previous: Option<&Record>, event: &Event, now: Timestamp) -> Option<Reco
     match event {
         Event::Observe { facts, upload, plan } => written(previous, facts, upload.as_ref(), plan, now),
         Event::Lease { owner } => previous?.lease(lease(owner, now), now),
-        Event::Commit { owner, thumbnails, reason } => previous?.commit(owner, thumbnails.clone(), *reason, now),
+        Event::Commit { owner, end } => previous?.commit(owner, end.clone(), now),
         Event::Release { owner } => previous?.release(owner, Reason::OutOfTime, now),
         Event::Delete => previous?.delete(now),
     }
@@ -61,7 +61,9 @@ fn lease(owner: &str, now: Timestamp) -> Lease {
 
 fn facts() -> impl Strategy<Value = Facts> {
     let last_modified = prop_oneof![Just(None), Just(Some(at(100))), Just(Some(at(200)))];
-    ("[AB]", 1..=2_u64, last_modified, any::<bool>()).prop_map(|(etag, size, last_modified, confirmed)| Facts {
+    let etag = option::weighted(0.8, "[AB]");
+    let size = option::weighted(0.8, 1..=2_u64);
+    (etag, size, last_modified, any::<bool>()).prop_map(|(etag, size, last_modified, confirmed)| Facts {
         etag,
         size,
         mime: Some("image/jpeg".to_owned()),
@@ -112,13 +114,22 @@ fn thumbnail() -> impl Strategy<Value = Thumbnail> {
     })
 }
 
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        3 => (vec(thumbnail(), 0..3), option::of(Just(Reason::TypeMismatch)))
+            .prop_map(|(thumbnails, remark)| End::Made { thumbnails, remark }),
+        1 => reason().prop_map(End::Failed),
+        1 => reason().prop_map(End::Skipped),
+        1 => Just(End::Nothing),
+    ]
+}
+
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => (facts(), option::of(upload()), plan())
             .prop_map(|(facts, upload, plan)| Event::Observe { facts, upload, plan }),
         2 => owner().prop_map(|owner| Event::Lease { owner }),
-        2 => (owner(), vec(thumbnail(), 0..3), option::of(reason()))
-            .prop_map(|(owner, thumbnails, reason)| Event::Commit { owner, thumbnails, reason }),
+        2 => (owner(), end()).prop_map(|(owner, end)| Event::Commit { owner, end }),
         1 => owner().prop_map(|owner| Event::Release { owner }),
         1 => Just(Event::Delete),
     ]
@@ -220,10 +231,10 @@ proptest! {
     }
 
     #[test]
-    fn only_the_holder_of_the_lease_commits_or_releases(record in records(), reason in option::of(reason())) {
+    fn only_the_holder_of_the_lease_commits_or_releases(record in records(), end in end()) {
         for owner in ["x", "y", "somebody else"] {
             let holds = record.state == State::Processing && record.lease.as_ref().is_some_and(|lease| lease.owner == owner);
-            prop_assert_eq!(record.commit(owner, Vec::new(), reason, at(99)).is_some(), holds);
+            prop_assert_eq!(record.commit(owner, end.clone(), at(99)).is_some(), holds);
             prop_assert_eq!(record.release(owner, Reason::OutOfTime, at(99)).is_some(), holds);
         }
     }
@@ -250,14 +261,16 @@ proptest! {
     #[test]
     fn work_is_ready_only_if_every_variant_was_made(
         thumbnails in vec(thumbnail(), 0..4),
-        reason in option::of(reason()),
+        remark in option::of(Just(Reason::TypeMismatch)),
         facts in facts(),
     ) {
         let leased = written(None, &facts, None, &Plan::Make(lease("x", at(1))), at(1)).unwrap();
-        let ended = leased.commit("x", thumbnails.clone(), reason, at(2)).unwrap();
-        let all_made = reason.is_none() && thumbnails.iter().all(|thumbnail| thumbnail.state == ThumbnailState::Ready);
-        prop_assert_eq!(ended.state == State::Ready, all_made);
-        prop_assert_eq!(ended.reason.is_none(), all_made);
+        let end = End::Made { thumbnails: thumbnails.clone(), remark };
+        let ended = leased.commit("x", end, at(2)).unwrap();
+        let all_made = thumbnails.iter().all(|thumbnail| thumbnail.state == ThumbnailState::Ready);
+        prop_assert_eq!(ended.state, if all_made { State::Ready } else { State::Failed });
+        prop_assert!(all_made || ended.reason.is_some(), "a failure says why");
+        prop_assert!(!all_made || ended.reason == remark, "what was made may still be remarked on");
         prop_assert_eq!(ended.thumbnails, thumbnails);
         prop_assert_eq!(ended.generation, leased.generation);
     }

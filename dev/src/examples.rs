@@ -1,4 +1,4 @@
-//! How to try it: uploads for curl, Python and Node that work as printed.
+//! How to try it: uploads for curl, Python and Node that work as printed, pasted into a shell.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,13 +40,15 @@ pub(crate) async fn text(ready: &Ready, picture: &Path) -> Result<String, Failed
     let presigned = presigned_url(standin, "demo/curl.jpg", callback_url).await?;
     Ok(format!(
         r#"
-The function listens on {listen}, the stand-in for OSS on {standin}. Upload a picture:
+The function listens on {listen}, the stand-in for OSS on {standin}. Paste one of these into a shell to
+upload a picture; the answer is the function's, passed on by OSS.
 
 # curl
 curl --silent --show-error --header 'Content-Type: image/jpeg' --upload-file '{picture}' \
   '{presigned}'
 
-# python
+# Python, with the package alibabacloud-oss-v2
+python3 - <<'END'
 import base64, json
 import alibabacloud_oss_v2 as oss
 config = oss.config.load_default()
@@ -58,14 +60,17 @@ with open("{picture}", "rb") as picture:
         bucket="{BUCKET}", key="demo/python.jpg", body=picture, headers={{"Content-Type": "image/jpeg"}},
         callback=base64.b64encode(callback.encode()).decode()))
 print(result.callback_result)
+END
 
-# node
+# Node, with the package ali-oss
+node --input-type=module - <<'END'
 import OSS from "ali-oss";
 const client = new OSS({{ endpoint: "{standin}", region: "oss-{REGION}", bucket: "{BUCKET}",
   accessKeyId: "{ACCESS_KEY_ID}", accessKeySecret: "{ACCESS_KEY_SECRET}" }});
 const callback = {{ url: "{callback_url}", body: "{CALLBACK_BODY}" }};
 const result = await client.put("demo/node.jpg", "{picture}", {{ mime: "image/jpeg", callback }});
 console.log(JSON.stringify(result.data));
+END
 
 Read the record:
 

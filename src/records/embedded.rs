@@ -544,8 +544,8 @@ mod tests {
 
     fn record(object: &str) -> Record {
         let facts = Facts {
-            etag: "ETAG".to_owned(),
-            size: 1,
+            etag: Some("ETAG".to_owned()),
+            size: Some(1),
             mime: None,
             last_modified: None,
             version_id: None,

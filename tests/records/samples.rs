@@ -21,8 +21,8 @@ pub(crate) fn plain(key: &RecordKey) -> Record {
 /// What becomes of `previous` when a version with this ETag, unlike any before, is seen.
 pub(crate) fn seen(previous: Option<&Record>, key: &RecordKey, etag: &str) -> Record {
     let facts = Facts {
-        etag: etag.to_owned(),
-        size: 0,
+        etag: Some(etag.to_owned()),
+        size: Some(0),
         mime: None,
         last_modified: None,
         version_id: None,
@@ -40,8 +40,8 @@ pub(crate) fn full(key: &RecordKey) -> Record {
     Record {
         bucket: key.bucket.clone(),
         object: key.object.clone(),
-        etag: "D41D8CD98F00B204E9800998ECF8427E-3".to_owned(),
-        size: u64::MAX,
+        etag: Some("D41D8CD98F00B204E9800998ECF8427E-3".to_owned()),
+        size: Some(u64::MAX),
         mime: Some("image/jpeg; charset=\"utf-8\"".to_owned()),
         last_modified: Some("2026-02-28T23:59:59Z".parse().unwrap()),
         version_id: Some("CAEQNRiBgIDI".to_owned()),
