@@ -100,7 +100,7 @@ fn transparency_is_laid_on_the_background_in_jpeg() {
 
 #[test]
 fn quality_changes_the_size_of_a_jpeg() {
-    let noise = RgbImage::from_fn(128, 128, |x, y| Rgb([(x * 7 ^ y * 13) as u8, (x * y) as u8, (x + 3 * y) as u8]));
+    let noise = RgbImage::from_fn(128, 128, |x, y| Rgb([((x * 7) ^ (y * 13)) as u8, (x * y) as u8, (x + 3 * y) as u8]));
     let bytes = encoded(noise, ImageFormat::Png);
     let size = |quality| one(&bytes, &Variant { quality, ..Variant::inside("t", 128) }).bytes.len();
     assert!(size(20) * 2 < size(95));

@@ -6,7 +6,7 @@ use oss_callback::record::Reason;
 use oss_callback::thumbnail::{ExceededLimit, ThumbnailError, make};
 
 use crate::refused;
-use crate::sources::{corners, encoded, png_chunk, png_claiming, png_with_chunk, webp_chunk, webp_extended, webp_of};
+use crate::sources::{corners, encoded, png_claiming, png_with_chunk, webp_chunk, webp_extended, webp_of};
 
 fn refused_under(bytes: &[u8], limits: Limits) -> ThumbnailError {
     make(bytes, &[Variant::inside("small", 256)], &limits).expect_err("the source must be refused")
@@ -126,9 +126,9 @@ fn limits_are_inclusive() {
 
 #[test]
 fn a_colour_profile_that_inflates_far_is_left_out() {
-    // Zeros deflated by one dynamic block each; the length of the result is what matters.
-    let bomb = [b"x\0\0".to_vec(), zeros_deflated(64 << 20)].concat();
-    assert!(bomb.len() < 1 << 20);
+    // Name and method, then zeros: no profile, but the length is what matters.
+    let bomb = [b"x\0\0".to_vec(), zeros_deflated(16 << 20)].concat();
+    assert!(bomb.len() < 1 << 18);
     let png = png_with_chunk(&encoded(corners(16, 16), ImageFormat::Png), b"iCCP", &bomb);
     assert_eq!(crate::open(&crate::one(&png, &crate::png(16))).width(), 16);
 }
@@ -153,6 +153,5 @@ fn zeros_deflated(length: u32) -> Vec<u8> {
 fn a_huge_unknown_chunk_does_no_harm() {
     let plain = encoded(corners(16, 16), ImageFormat::Png);
     let png = png_with_chunk(&plain, b"prVt", &vec![0; 9 << 20]);
-    assert!(png.len() > png_chunk(b"prVt", &vec![0; 9 << 20]).len());
     assert_eq!(crate::open(&crate::one(&png, &crate::png(16))).width(), 16);
 }
