@@ -3,6 +3,11 @@
 //! Rules come from a TOML file ([`Rules::parse`]) or are the built-in ones ([`Rules::built_in`]). The first rule that
 //! matches decides; where none does, the object is recorded and nothing else happens.
 //!
+//! A rule needs `mime` and may narrow itself by `prefix`, `suffix`, `bucket` and `max_size` (bytes); an object that does
+//! not meet all of them is left to the rules behind it. It says exactly one of `thumbnails = [...]`, `record = true` and
+//! `skip = true`. Of a variant, `name`, `width` and `height` are needed. The other tables of the file are `[output]`
+//! (`prefix`, `bucket`), `[fields]`, `[index]` (`custom`) and `[limits]`, named as in [`Limits`].
+//!
 //! No loops: an object under the output prefix is our own output and is skipped before any rule is looked at. A rule
 //! without a prefix, or with one that is wider than the output prefix, is therefore safe and allowed. Refused when the
 //! rules are read are an output prefix that is empty, and a rule whose own prefix lies under the output prefix, which

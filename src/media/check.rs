@@ -23,7 +23,9 @@ impl<'text> Check<'text> {
         Self { text, faults: Vec::new() }
     }
 
-    pub(super) fn into_faults(self) -> Vec<Fault> {
+    /// What is wrong, by line.
+    pub(super) fn into_faults(mut self) -> Vec<Fault> {
+        self.faults.sort_by_key(|fault| fault.line);
         self.faults
     }
 

@@ -18,7 +18,7 @@ pub struct RulesError {
 }
 
 impl RulesError {
-    /// Every fault, in the order in which they were found; never empty.
+    /// Every fault, by line; never empty.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }

@@ -104,3 +104,53 @@ fn orientation_number(block: &[u8]) -> Option<u16> {
         .filter(|entry| entry.checked_add(2).and_then(short) == Some(SHORT))
         .and_then(|entry| short(entry.checked_add(8)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::thumbnail::pixels::Layout;
+
+    /// A block with one entry of this tag, type and value.
+    fn block(tag: u16, kind: u16, value: u16) -> Vec<u8> {
+        let entry = [tag.to_le_bytes(), kind.to_le_bytes(), [1, 0], [0, 0], value.to_le_bytes(), [0, 0]].concat();
+        [b"II*\0\x08\0\0\0\x01\0".to_vec(), entry].concat()
+    }
+
+    #[test]
+    fn only_a_short_in_the_right_tag_counts() {
+        assert_eq!(orientation_number(&block(ORIENTATION_TAG, SHORT, 6)), Some(6));
+        assert_eq!(orientation_number(&block(ORIENTATION_TAG, 4, 6)), None);
+        assert_eq!(orientation_number(&block(0x0111, SHORT, 6)), None);
+        let mut cut_short = block(ORIENTATION_TAG, SHORT, 6);
+        cut_short.truncate(18);
+        assert_eq!(orientation_number(&cut_short), None);
+    }
+
+    #[test]
+    fn a_directory_that_lies_outside_the_block_is_none() {
+        for offset in [0_u32, 26, 1 << 31, u32::MAX - 1, u32::MAX] {
+            let block = [&b"MM\0*"[..], &offset.to_be_bytes(), &[0xff; 4]].concat();
+            assert_eq!(Orientation::from_exif(Some(&block)), Orientation::default(), "{offset}");
+        }
+    }
+
+    #[test]
+    fn six_turns_clockwise_and_eight_back() {
+        let stored = Pixels { width: 3, height: 2, layout: Layout::Grey, data: vec![1, 2, 3, 4, 5, 6] };
+        let turn = |number, pixels| Orientation::from_number(number).map(|orientation| orientation.apply(pixels));
+        let turned = Pixels { width: 2, height: 3, layout: Layout::Grey, data: vec![4, 1, 5, 2, 6, 3] };
+        assert_eq!(turn(6, stored.clone()), Some(turned.clone()));
+        assert_eq!(turn(8, turned), Some(stored));
+    }
+
+    proptest! {
+        #[test]
+        fn no_block_makes_the_reader_panic(big in any::<bool>(), bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let start: &[u8] = if big { b"MM\0*\0\0\0" } else { b"II*\0" };
+            Orientation::from_exif(Some(&bytes));
+            Orientation::from_exif(Some(&[start, &bytes].concat()));
+        }
+    }
+}

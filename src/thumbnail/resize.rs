@@ -123,3 +123,25 @@ const fn pixel_type(layout: Layout) -> PixelType {
         Layout::Rgba => PixelType::U8x4,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grey(width: u32, height: u32, data: Vec<u8>) -> Pixels {
+        Pixels { width, height, layout: Layout::Grey, data }
+    }
+
+    #[test]
+    fn blocks_at_the_edges_are_averaged_over_what_they_hold() {
+        let source = grey(3, 3, vec![0, 4, 10, 8, 12, 20, 100, 200, 7]);
+        assert_eq!(average::<1>(&source, 2, 2), grey(2, 2, vec![6, 15, 150, 7]));
+    }
+
+    #[test]
+    fn a_block_of_the_greatest_size_does_not_overflow() {
+        let side = MAX_BLOCK as u32;
+        let source = grey(side, side, vec![255; (side * side) as usize]);
+        assert_eq!(average::<1>(&source, side, side), grey(1, 1, vec![255]));
+    }
+}
