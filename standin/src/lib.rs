@@ -279,6 +279,9 @@ impl Builder {
         if let Some(name) = self.buckets.iter().find(|name| !is_bucket_name(name)) {
             return Err(StartError::BucketName { name: name.clone() });
         }
+        if self.access_key_id.is_empty() || self.access_key_secret.is_empty() {
+            return Err(StartError::Credentials);
+        }
         self.buckets.sort();
         self.buckets.dedup();
         let mut roots = RootCertStore::empty();
@@ -342,6 +345,9 @@ pub enum StartError {
         /// The name that was asked for.
         name: String,
     },
+    /// The access key id or its secret is empty, which no request could be signed with.
+    #[error("the access key id and its secret must not be empty")]
+    Credentials,
     /// The address is taken, or is not one of this machine's.
     #[error("cannot listen on {address}: {cause}")]
     Listen {

@@ -105,7 +105,7 @@ async fn answer(state: &Arc<State>, peer: SocketAddr, request: Request<Incoming>
     let mut reply = match result {
         Ok(reply) => reply,
         Err(error) => {
-            tracing::debug!(code = error.code, message = error.message, request_id, "refused");
+            tracing::debug!(code = error.code, reason = error.message, request_id, "answered with an error");
             if !body.is_end_stream() && !parts.headers.contains_key(EXPECT) {
                 let _ = tokio::time::timeout(DRAINED_TIME, drain(&mut body)).await;
             }

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::io::Write as _;
+
 use common::{SECRET, builder, call, send_raw};
 use oss_standin::{Standin, StartError};
 
@@ -75,6 +77,27 @@ async fn a_refused_upload_leaves_what_was_there() {
     // Nothing is left behind either.
     let bodies = data.path().join("buckets/examplebucket/bodies");
     assert_eq!(std::fs::read_dir(bodies).unwrap().count(), 1);
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_breaks_off_stores_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = builder(&data).anonymous(true).start().await.unwrap();
+    let bodies = data.path().join("buckets/examplebucket/bodies");
+    let count = || std::fs::read_dir(&bodies).unwrap().count();
+    let mut stream = std::net::TcpStream::connect(standin.address()).unwrap();
+    stream.write_all(b"PUT /examplebucket/k HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12345").unwrap();
+    while count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(stream);
+    while count() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(call("GET", "k").send(&standin).status(), 404);
+    let unmeasured = send_raw(standin.address(), b"PUT /examplebucket/k HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!((unmeasured.status(), unmeasured.element("Code").as_str()), (411, "MissingContentLength"));
     standin.stop().await;
 }
 
@@ -326,6 +349,7 @@ async fn concurrent_uploads_of_one_key_leave_one_whole_object() {
 async fn faulty_settings_are_start_errors() {
     let data = tempfile::tempdir().unwrap();
     assert!(matches!(builder(&data).bucket("Not_A_Bucket").start().await, Err(StartError::BucketName { .. })));
+    assert!(matches!(builder(&data).credentials("id", "").start().await, Err(StartError::Credentials)));
     assert!(matches!(builder(&data).listen("nowhere").start().await, Err(StartError::Listen { .. })));
     std::fs::write(data.path().join("broken.pem"), "no key").unwrap();
     let broken = builder(&data).key_file(data.path().join("broken.pem"));

@@ -85,6 +85,40 @@ fn what_was_answered_survives_being_killed() {
 }
 
 #[test]
+fn killed_in_the_middle_of_overwriting_it_holds_one_whole_version() {
+    let data = tempfile::tempdir().unwrap();
+    let program = Program::start(data.path(), &[]);
+    let address = program.address();
+    let (sender, acknowledged) = std::sync::mpsc::channel();
+    let uploader = std::thread::spawn(move || {
+        for version in 0..u32::MAX {
+            let body = version.to_be_bytes().repeat(5000);
+            // The upload that is cut off ends the loop.
+            let put = std::panic::catch_unwind(|| call("PUT", "k").body(body).send_to(address));
+            let Ok(200) = put.map(|put| put.status()) else { break };
+            sender.send(version).unwrap();
+        }
+    });
+    for _ in 0..20 {
+        acknowledged.recv().unwrap();
+    }
+    program.signal("-KILL");
+    uploader.join().unwrap();
+    let last = acknowledged.try_iter().last().unwrap_or(19);
+    drop(program);
+
+    let program = Program::start(data.path(), &[]);
+    let body = call("GET", "k").send_to(program.address()).body;
+    let version = u32::from_be_bytes(body[..4].try_into().unwrap());
+    assert!(version == last || version == last + 1, "{version} after {last}");
+    assert!(body == version.to_be_bytes().repeat(5000));
+    let bucket = data.path().join("buckets/examplebucket");
+    for folder in ["objects", "bodies"] {
+        assert_eq!(std::fs::read_dir(bucket.join(folder)).unwrap().count(), 1, "{folder}");
+    }
+}
+
+#[test]
 fn a_start_that_fails_says_why_and_exits_with_1() {
     let data = tempfile::tempdir().unwrap();
     let program = Program::start(data.path(), &[]);
