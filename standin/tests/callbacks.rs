@@ -226,10 +226,8 @@ async fn a_failed_callback_is_203_in_the_words_of_oss_and_the_object_stays() {
         assert_eq!(call("GET", &key).send(&standin).text(), "x");
     }
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for url in [format!("http://{unused}/"), "http://name.invalid/".to_owned()] {
-        let put = call("PUT", "k").callback(&form(&url)).send(&standin);
-        assert_eq!((put.status(), put.element("Message").as_str()), (203, cannot_connect));
-    }
+    let put = call("PUT", "k").callback(&form(&format!("http://{unused}/"))).send(&standin);
+    assert_eq!((put.status(), put.element("Message").as_str()), (203, cannot_connect));
     standin.stop().await;
 }
 

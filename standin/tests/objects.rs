@@ -306,6 +306,18 @@ async fn objects_and_the_key_survive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stand_in_that_was_stopped_has_let_go_of_its_data() {
+    let data = tempfile::tempdir().unwrap();
+    for _ in 0..20 {
+        let standin = builder(&data).start().await.unwrap();
+        // A connection that is kept open must not keep it from stopping.
+        let _idle = std::net::TcpStream::connect(standin.address()).unwrap();
+        assert_eq!(call("PUT", "k").body("x").send(&standin).status(), 200);
+        standin.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn several_stand_ins_run_beside_each_other_and_dropping_one_stops_it() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = builder(&one).start().await.unwrap();
