@@ -5,6 +5,8 @@ mod common;
 
 use std::io::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::{SECRET, builder, call, send_raw};
 use oss_standin::{Standin, StartError};
 
@@ -237,8 +239,7 @@ async fn refusals_name_their_cause_in_xml_or_in_headers() {
     assert!(!missing.element("HostId").is_empty());
 
     let head = call("HEAD", "none").send(&standin);
-    use base64::Engine as _;
-    let xml = base64::engine::general_purpose::STANDARD.decode(head.header("x-oss-err")).unwrap();
+    let xml = STANDARD.decode(head.header("x-oss-err")).unwrap();
     assert!(String::from_utf8(xml).unwrap().contains("<Code>NoSuchKey</Code>"));
     assert_eq!((head.status(), head.body.len()), (404, 0));
 
