@@ -50,6 +50,7 @@ mod signature;
 mod store;
 mod xml;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -60,7 +61,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use callback::EmptyValue;
@@ -83,6 +84,7 @@ pub struct Standin {
     public_key_pem: String,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
+    in_use: mpsc::Receiver<Infallible>,
 }
 
 impl Standin {
@@ -111,12 +113,13 @@ impl Standin {
         &self.public_key_pem
     }
 
-    /// Stops accepting connections and returns once the requests in progress are answered, at the latest after ten
-    /// seconds.
-    pub async fn stop(self) {
+    /// Stops accepting connections and returns once the requests in progress are answered and the data folder is free
+    /// for another stand-in, or once ten seconds have not sufficed for one or the other.
+    pub async fn stop(mut self) {
         // Sending fails only if the server has ended already.
         let _ = self.stop.send(true);
         let _ = self.server.await;
+        let _ = tokio::time::timeout(server::PATIENCE, self.in_use.recv()).await;
     }
 }
 
@@ -279,6 +282,9 @@ impl Builder {
         if let Some(name) = self.buckets.iter().find(|name| !is_bucket_name(name)) {
             return Err(StartError::BucketName { name: name.clone() });
         }
+        if self.access_key_id.is_empty() || self.access_key_secret.is_empty() {
+            return Err(StartError::Credentials);
+        }
         self.buckets.sort();
         self.buckets.dedup();
         let mut roots = RootCertStore::empty();
@@ -301,6 +307,7 @@ impl Builder {
         let address = listener.local_addr().map_err(fail)?;
         let key_url = self.key_url.unwrap_or_else(|| format!("http://{address}{}", server::PUBLIC_KEY_PATH));
         let public_key_pem = key.public_pem().to_owned();
+        let (holder, in_use) = mpsc::channel(1);
         let state = State {
             buckets: self.buckets,
             region: self.region,
@@ -317,10 +324,11 @@ impl Builder {
                 time_limit: self.callback_time_limit,
                 tls,
             },
+            _in_use: holder,
         };
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(server::serve(listener, Arc::new(state), stopped));
-        Ok(Standin { address, key_url, public_key_pem, stop, server })
+        Ok(Standin { address, key_url, public_key_pem, stop, server, in_use })
     }
 }
 
@@ -342,6 +350,9 @@ pub enum StartError {
         /// The name that was asked for.
         name: String,
     },
+    /// The access key id or its secret is empty, which no request could be signed with.
+    #[error("the access key id and its secret must not be empty")]
+    Credentials,
     /// The address is taken, or is not one of this machine's.
     #[error("cannot listen on {address}: {cause}")]
     Listen {

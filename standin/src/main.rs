@@ -9,6 +9,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use oss_standin::{DEFAULT_ACCESS_KEY_ID, DEFAULT_ACCESS_KEY_SECRET, KeyBits, Standin};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// A stand-in for Alibaba Cloud OSS that real SDKs upload to and that fires signed upload callbacks.
 #[derive(Debug, Parser)]
@@ -109,12 +113,10 @@ fn parse_skew(text: &str) -> Result<Skew, String> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { command: Command::Serve(serve) } = Arguments::parse();
-    let filter = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
-    tracing_subscriber::fmt()
-        .with_max_level(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    let filter = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let people =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry().with(people).with(filter.unwrap_or(Targets::new().with_default(Level::INFO))).init();
     match run(serve).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {

@@ -21,7 +21,6 @@ const OTHER_OPERATIONS: &[&str] = &[
     "append",
     "asyncFetch",
     "bucketInfo",
-    "callback-policy",
     "comp",
     "cors",
     "delete",

@@ -121,6 +121,7 @@ fn decode(text: &str) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
+    use proptest::prelude::*;
 
     fn first(path: &str, host: &str) -> Address {
         let buckets = vec!["examplebucket".to_owned(), "other".to_owned()];
@@ -165,5 +166,16 @@ mod tests {
         let longest = format!("/examplebucket/{}", "k".repeat(1023));
         assert_eq!(addresses(&longest, None, &buckets).unwrap()[0].key.len(), 1023);
         assert!(addresses(&format!("{longest}k"), None, &buckets).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_request_line_is_read_or_refused(path in "(/|%2[fF]|[a-z%+]|.){0,20}", host in ".{0,20}", query in ".{0,40}") {
+            let buckets = ["examplebucket".to_owned()];
+            if let Ok(readings) = addresses(&path, Some(&host), &buckets) {
+                prop_assert!(!readings.is_empty());
+            }
+            let _ = Query::parse(&query);
+        }
     }
 }

@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::callback::Callbacks;
 use crate::error::Error;
@@ -32,7 +32,7 @@ use crate::store::Store;
 pub(crate) const PUBLIC_KEY_PATH: &str = "/_standin/callback_pub_key_v1.pem";
 
 /// How long connections have to finish once the stand-in is asked to stop.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How much of the body of a refused request is still read, and how long: a client that is cut off while it sends
 /// reports a broken connection in place of the refusal.
@@ -51,6 +51,9 @@ pub(crate) struct State {
     pub(crate) anonymous: bool,
     pub(crate) store: Store,
     pub(crate) callbacks: Callbacks,
+    /// Closed when the last request is done with all of the above, also one whose client is gone: only then is the
+    /// data folder free. Dropped last, as fields are dropped in order.
+    pub(crate) _in_use: mpsc::Sender<Infallible>,
 }
 
 /// Serves until told to stop, then lets the requests in progress finish.
@@ -105,7 +108,7 @@ async fn answer(state: &Arc<State>, peer: SocketAddr, request: Request<Incoming>
     let mut reply = match result {
         Ok(reply) => reply,
         Err(error) => {
-            tracing::debug!(code = error.code, message = error.message, request_id, "refused");
+            tracing::debug!(code = error.code, reason = error.message, request_id, "answered with an error");
             if !body.is_end_stream() && !parts.headers.contains_key(EXPECT) {
                 let _ = tokio::time::timeout(DRAINED_TIME, drain(&mut body)).await;
             }

@@ -112,6 +112,10 @@ impl Bucket {
         let (objects, bodies) = (directory.join("objects"), directory.join("bodies"));
         fs::create_dir_all(&objects)?;
         fs::create_dir_all(&bodies)?;
+        // New folders are durable only once the folders that hold them are.
+        for path in directory.ancestors().take(3).filter(|path| !path.as_os_str().is_empty()) {
+            sync_directory(path)?;
+        }
         let mut index = BTreeMap::new();
         let mut named = BTreeSet::new();
         for entry in fs::read_dir(&objects)? {

@@ -30,7 +30,6 @@ async fn old_requests_welcome(data: &tempfile::TempDir) -> Standin {
     builder(data).max_skew(None).start().await.unwrap()
 }
 
-/// The head alone, asking for nothing after it: for recordings whose body was cut.
 fn send(standin: &Standin, recording: &[u8]) -> common::Message {
     send_raw(standin.address(), recording)
 }

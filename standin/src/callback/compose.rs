@@ -90,3 +90,37 @@ pub(crate) fn request(
     request.extend_from_slice(body.as_bytes());
     Ok(request)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_string_to_sign_is_that_of_genuine_callbacks() {
+        for (url, body, md5) in [
+            ("http://h/index.php?id=1&index=2", "bucket=yonghu-test", "5b74fc97cc385b45c6c8b7782d5a2140"),
+            (
+                "http://h/api/v3/callback/oss/TnXx5E5VyfJUyM1UdkdDu1rtnJ34EbmH",
+                "{\"name\":\"2f7b2ccf30e9270ea920f1ab8a4037a546a2f0d5.jpg\",\"source_name\":\
+                 \"1/1_hFRtDLgM_2f7b2ccf30e9270ea920f1ab8a4037a546a2f0d5.jpg\",\"size\":114020,\"pic_info\":\"810,539\"}",
+                "69bb676122db122e6b91c2e2487c8ed0",
+            ),
+            (
+                "http://h/api/File/15/upload_notify/",
+                "filename=zmaplex%2F20210407_14%3A31%3A41_286180%2F20200130021612_pnfqp.jpg&size=112595",
+                "f01f35552b2f10ac3e131e791d1a1b76",
+            ),
+            (
+                "http://h/api/AliYunOssCallback",
+                "filename=headSculpture%2Fjikang2.jpg&size=108904&mimeType=image%2Fjpeg&height=278&width=200",
+                "166dddd26f191ddf6a9a5993c9b5e13f",
+            ),
+        ] {
+            let url = CallbackUrl::parse(url).unwrap();
+            let digest: String =
+                Md5::digest(string_to_sign(&url, body)).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(digest, md5, "{body}");
+        }
+    }
+}

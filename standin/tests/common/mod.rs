@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use oss_standin::{Builder, Standin};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha1::Sha1;
 
 pub const ID: &str = "LTAI5tLocalTestKey";
@@ -98,18 +99,28 @@ pub struct Call {
     method: String,
     key: String,
     query: String,
+    signed_query: String,
     headers: BTreeMap<String, String>,
     body: Vec<u8>,
 }
 
 pub fn call(method: &str, key: &str) -> Call {
-    Call { method: method.into(), key: key.into(), query: String::new(), headers: BTreeMap::new(), body: Vec::new() }
+    let (query, signed_query) = (String::new(), String::new());
+    Call { method: method.into(), key: key.into(), query, signed_query, headers: BTreeMap::new(), body: Vec::new() }
 }
 
 impl Call {
     /// Parameters that version 1 does not sign.
     pub fn query(mut self, query: &str) -> Self {
         self.query = format!("?{query}");
+        self
+    }
+
+    /// Adds one parameter that version 1 signs, after all others.
+    pub fn signed_query(mut self, name: &str, value: &str) -> Self {
+        self.query.push_str(if self.query.is_empty() { "?" } else { "&" });
+        self.query.push_str(&format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+        self.signed_query = format!("?{name}={value}");
         self
     }
 
@@ -142,7 +153,7 @@ impl Call {
         for (name, value) in self.headers.iter().filter(|(name, _)| name.starts_with("x-oss-")) {
             signed.push_str(&format!("{name}:{value}\n"));
         }
-        signed.push_str(&format!("/examplebucket/{}", self.key));
+        signed.push_str(&format!("/examplebucket/{}{}", self.key, self.signed_query));
         let mut mac = Hmac::<Sha1>::new_from_slice(SECRET.as_bytes()).unwrap();
         mac.update(signed.as_bytes());
         let signature = STANDARD.encode(mac.finalize().into_bytes());
