@@ -42,6 +42,7 @@ pub mod records;
 pub mod reply;
 pub mod request;
 pub mod route;
+pub mod served;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod signature;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 use oss_callback::config::{Config, FLAGS, Source, flag_name, process_environment};
-use oss_callback::{log, wire};
+use oss_callback::log;
 
 mod verbs;
 

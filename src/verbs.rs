@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use oss_callback::app::App;
-use oss_callback::config::{Config, Purpose, Source};
-use oss_callback::record::{RecordKey, State};
+use oss_callback::config::{Config, Purpose, Source, StoreConfig};
+use oss_callback::record::{Record, RecordKey, State};
 use oss_callback::records::{Page, Query, Records};
-
-use crate::wire;
+use oss_callback::served::ServedRecords;
+use oss_callback::wire::{self, WireError};
 
 /// What a verb ends with when it fails: a sentence for whoever started it.
 pub(crate) type Failed = Box<dyn std::error::Error>;
@@ -99,25 +99,63 @@ pub(crate) fn records_command() -> Command {
 pub(crate) fn records(source: &Source<'_>, given: &ArgMatches) -> Result<(), Failed> {
     let config = Config::read_store(source)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let store = wire::records(&config.store, Duration::from_secs(20))?;
+        let reader = Reader::of(&config)?;
         match given.subcommand() {
-            Some(("get", given)) => get(store.as_ref(), text(given, "BUCKET/KEY").unwrap_or_default()).await,
-            Some(("list", given)) => list(store.as_ref(), given).await,
+            Some(("get", given)) => get(&reader, text(given, "BUCKET/KEY").unwrap_or_default()).await,
+            Some(("list", given)) => list(&reader, given).await,
             _ => Err("say `records get` or `records list`".into()),
         }
     })
 }
 
-async fn get(store: &dyn Records, name: &str) -> Result<(), Failed> {
+/// Where records are read: the store itself, or the server that holds it.
+enum Reader {
+    Store(Arc<dyn Records>),
+    Server(ServedRecords),
+}
+
+impl Reader {
+    fn of(config: &StoreConfig) -> Result<Self, Failed> {
+        match wire::records(&config.store, Duration::from_secs(20)) {
+            Ok(store) => Ok(Self::Store(store)),
+            Err(WireError::StoreInUse(held)) => match &config.api_token {
+                Some(token) => Ok(Self::Server(ServedRecords::new(config.listen, token))),
+                None => Err(format!(
+                    "{held}. To ask the server that holds it, set OSS_CALLBACK_API_TOKEN as for the server, and \
+                     OSS_CALLBACK_LISTEN to its address (now {})",
+                    config.listen
+                )
+                .into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<Option<Record>, Failed> {
+        match self {
+            Self::Store(store) => Ok(store.get(key).await?),
+            Self::Server(server) => Ok(server.get(key).await?),
+        }
+    }
+
+    async fn list(&self, query: &Query) -> Result<Page, Failed> {
+        match self {
+            Self::Store(store) => Ok(store.list(query).await?),
+            Self::Server(server) => Ok(server.list(query).await?),
+        }
+    }
+}
+
+async fn get(reader: &Reader, name: &str) -> Result<(), Failed> {
     let (bucket, object) = name
         .split_once('/')
         .filter(|(bucket, object)| !bucket.is_empty() && !object.is_empty())
         .ok_or_else(|| format!("{name:?} is not of the form BUCKET/KEY"))?;
-    let record = store.get(&RecordKey::new(bucket, object)).await?;
+    let record = reader.get(&RecordKey::new(bucket, object)).await?;
     print_line(&record.ok_or_else(|| format!("there is no record of {name}"))?)
 }
 
-async fn list(store: &dyn Records, given: &ArgMatches) -> Result<(), Failed> {
+async fn list(reader: &Reader, given: &ArgMatches) -> Result<(), Failed> {
     let mut left = given.get_one::<usize>("limit").copied().unwrap_or(usize::MAX);
     let mut query = Query {
         bucket: text(given, "bucket").map(str::to_owned),
@@ -127,7 +165,7 @@ async fn list(store: &dyn Records, given: &ArgMatches) -> Result<(), Failed> {
     };
     while left > 0 {
         query.limit = left.min(500);
-        let Page { records, cursor } = store.list(&query).await?;
+        let Page { records, cursor } = reader.list(&query).await?;
         left = left.saturating_sub(records.len());
         records.iter().try_for_each(|record| print_line(record))?;
         match cursor {

@@ -16,6 +16,9 @@ pub enum WireError {
     /// The store cannot be opened.
     #[error("{0}")]
     Store(String),
+    /// Another process holds the store.
+    #[error("{0}")]
+    StoreInUse(String),
     /// This build lacks what the settings ask for.
     #[error("OSS_CALLBACK_STORE asks for {store}, but this program was built without the feature `{store}`")]
     NotBuilt {
@@ -75,9 +78,12 @@ fn share(budget: Duration, hundredths: u32) -> Duration {
 
 #[cfg(feature = "embedded")]
 fn embedded(directory: &std::path::Path) -> Result<Arc<dyn Records>, WireError> {
-    let store =
-        crate::records::embedded::Embedded::open(directory).map_err(|error| WireError::Store(error.to_string()))?;
-    Ok(Arc::new(store))
+    use crate::records::embedded::{Embedded, OpenError};
+    match Embedded::open(directory) {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(error @ OpenError::InUse { .. }) => Err(WireError::StoreInUse(error.to_string())),
+        Err(error) => Err(WireError::Store(error.to_string())),
+    }
 }
 
 #[cfg(not(feature = "embedded"))]

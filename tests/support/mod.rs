@@ -136,7 +136,10 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_lowercase(), value.into()))
         .collect();
-    let length: usize = headers.get("content-length").expect("every answer has a Content-Length").parse().unwrap();
+    let length: usize = match headers.get("content-length") {
+        None if status == 204 => 0,
+        length => length.expect("every answer has a Content-Length").parse().unwrap(),
+    };
     let body = bytes.get(end + 4..end + 4 + length)?.to_vec();
     Some(Answer { status, headers, body })
 }

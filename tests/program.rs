@@ -1,0 +1,209 @@
+//! The built program: its ready line, its refusals, and what is left after it was killed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use support::{API_TOKEN, Signed, send, settings};
+
+/// The program with these settings and no others.
+fn program(data: &Path, more: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oss-callback"));
+    command.env_clear().envs(settings(data, more)).current_dir(data);
+    command
+}
+
+struct Running {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Running {
+    fn start(data: &Path, more: &[(&str, &str)]) -> Self {
+        let mut child = program(data, more).arg("serve").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line, but {line:?}"));
+        assert_eq!(ready["event"], "ready");
+        let address = ready["listen"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
+        Self { child, address }
+    }
+
+    async fn read(&self, target: &str) -> support::Answer {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_TOKEN}\r\n\r\n");
+        send(self.address, request.as_bytes()).await
+    }
+
+    /// Ends it by this signal and returns what it wrote to standard error.
+    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+        let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        let mut log = String::new();
+        std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut log).unwrap();
+        (self.child.wait().unwrap().code(), log)
+    }
+}
+
+fn output(command: &mut Command) -> (Output, String) {
+    let output = command.output().unwrap();
+    let error = String::from_utf8(output.stderr.clone()).unwrap();
+    (output, error)
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_kill_and_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let running = Running::start(data.path(), &[]);
+    let signed = Signed::form("bucket=examplebucket&object=a%2Fb&etag=AA&size=1&reqId=R");
+    let answer = send(running.address, &signed.bytes()).await;
+    assert_eq!(answer.outcome(), "recorded");
+    let record = running.read("/records/examplebucket/a/b").await;
+    running.end("-KILL");
+
+    let running = Running::start(data.path(), &[]);
+    assert_eq!(running.read("/records/examplebucket/a/b").await.body, record.body);
+    let (code, log) = running.end("-TERM");
+    assert_eq!(code, Some(0), "{log}");
+
+    let (output, error) = output(program(data.path(), &[]).args(["records", "get", "examplebucket/a/b"]));
+    assert!(output.status.success(), "{error}");
+    assert_eq!(output.stdout.trim_ascii(), record.body);
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_or_answered() {
+    let data = tempfile::tempdir().unwrap();
+    let secrets = [
+        ("OSS_CALLBACK_API_TOKEN", API_TOKEN),
+        ("OSS_ACCESS_KEY_SECRET", "canary-access-key-secret"),
+        ("OSS_SESSION_TOKEN", "canary-session-token"),
+        ("OSS_ACCESS_KEY_ID", "canary-access-key-id"),
+        ("OSS_ENDPOINT", "http://127.0.0.1:1"),
+        ("OSS_REGION", "cn-hangzhou"),
+        ("OSS_CALLBACK_LOG", "json"),
+        ("RUST_LOG", "trace"),
+    ];
+    let running = Running::start(data.path(), &secrets);
+    let mut answers = Vec::new();
+    for signed in [
+        Signed::form("bucket=examplebucket&object=o&token=canary-token&custom=canary-body"),
+        Signed::form("bucket=examplebucket&object=o&object=canary-body"),
+        Signed::form("bucket=examplebucket&object=o&size=1").header("authorization", Some("Y2FuYXJ5LXNpZ25hdHVyZQ==")),
+    ] {
+        answers.push(send(running.address, &signed.bytes()).await.body);
+    }
+    answers.push(running.read("/records/examplebucket/o").await.body);
+    let (_, log) = running.end("-TERM");
+    assert!(log.lines().count() >= 3, "{log}");
+    let answers = String::from_utf8(answers.concat()).unwrap();
+    for canary in ["canary-access", "canary-session", "canary-token", "Y2FuYXJ5", "canary-signature", API_TOKEN] {
+        assert!(!log.contains(canary), "{canary} stands in the log");
+        assert!(!answers.contains(canary), "{canary} stands in an answer");
+    }
+    assert!(!log.contains("canary-body"), "a body stands in the log");
+    for line in log.lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "a log line is one JSON object: {line}");
+    }
+}
+
+#[test]
+fn all_faults_of_the_settings_are_told_at_once_and_nothing_starts() {
+    let data = tempfile::tempdir().unwrap();
+    let (output, error) = output(
+        program(
+            data.path(),
+            &[
+                ("OSS_CALLBACK_BUCKETS", ""),
+                ("OSS_CALLBACK_PATH", "callback"),
+                ("OSS_CALLBACK_LISTEN", "nowhere"),
+                ("OSS_CALLBACK_KEYS", "http://x=/no/such.pem"),
+                ("OSS_CALLBACK_STORE", "postgres:x"),
+                ("OSS_CALLBACK_BUDGET_MS", "9000"),
+                ("OSS_CALLBACK_RULES", "/no/such.toml"),
+                ("OSS_ENDPOINT", "oss-cn-hangzhou.aliyuncs.com"),
+                ("OSS_CALLBACK_TOKENS", "k:canary-secret"),
+            ],
+        )
+        .arg("serve"),
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    for name in [
+        "OSS_CALLBACK_BUCKETS",
+        "OSS_CALLBACK_PATH",
+        "OSS_CALLBACK_LISTEN",
+        "OSS_CALLBACK_KEYS",
+        "OSS_CALLBACK_STORE",
+        "OSS_CALLBACK_BUDGET_MS",
+        "OSS_CALLBACK_RULES",
+        "OSS_REGION",
+        "OSS_ACCESS_KEY_ID",
+        "OSS_ACCESS_KEY_SECRET",
+        "OSS_CALLBACK_TOKENS",
+    ] {
+        assert!(error.contains(&format!("- {name}")), "{name} is missing from:\n{error}");
+    }
+    assert!(!error.contains("canary"));
+}
+
+#[test]
+fn a_flag_says_the_same_as_its_variable_and_wins_over_it() {
+    let data = tempfile::tempdir().unwrap();
+    let (_, error) = output(program(data.path(), &[]).args(["serve", "--listen", "nowhere", "--budget-ms", "1"]));
+    assert!(error.contains("\"nowhere\"") && error.contains("OSS_CALLBACK_BUDGET_MS"), "{error}");
+    let (output, _) = output(program(data.path(), &[]).args(["serve", "--oss-access-key-secret", "x"]));
+    assert_eq!(output.status.code(), Some(2), "a secret has no flag");
+}
+
+#[test]
+fn without_a_verb_and_without_lambda_it_says_what_it_can_do() {
+    let data = tempfile::tempdir().unwrap();
+    let (output, _) = output(&mut program(data.path(), &[]));
+    assert_eq!(output.status.code(), Some(2));
+    let (help, _) = self::output(program(data.path(), &[]).arg("--help"));
+    let help = String::from_utf8(help.stdout).unwrap();
+    for word in ["serve", "records", "OSS_CALLBACK_LISTEN", "OSS_ACCESS_KEY_SECRET"] {
+        assert!(help.contains(word), "{word} is missing from:\n{help}");
+    }
+}
+
+#[tokio::test]
+async fn records_are_listed_as_json_lines_with_filters() {
+    let data = tempfile::tempdir().unwrap();
+    let running = Running::start(data.path(), &[]);
+    for object in ["a/1", "a/2", "b/1+%26%3F"] {
+        let signed = Signed::form(&format!("bucket=examplebucket&object={object}"));
+        assert_eq!(send(running.address, &signed.bytes()).await.status, 200);
+    }
+    let listen = running.address.to_string();
+    let run = |arguments: &[&str]| {
+        output(program(data.path(), &[("OSS_CALLBACK_LISTEN", &listen)]).arg("records").args(arguments))
+    };
+    let list = |arguments: &[&str]| -> Vec<String> {
+        let (output, error) = run(&[&["list"], arguments].concat());
+        assert!(output.status.success(), "{error}");
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let objects = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["object"].clone());
+        objects.map(|object| object.as_str().unwrap().to_owned()).collect()
+    };
+    let expect = || {
+        assert_eq!(list(&[]), ["a/1", "a/2", "b/1 &?"]);
+        assert_eq!(list(&["--prefix", "a/", "--bucket", "examplebucket", "--state", "recorded"]), ["a/1", "a/2"]);
+        assert_eq!(list(&["--limit", "1"]), ["a/1"]);
+        assert_eq!(list(&["--state", "ready"]), Vec::<String>::new());
+        assert!(run(&["get", "examplebucket/b/1 &?"]).0.status.success());
+        let (output, error) = run(&["get", "examplebucket/none"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(error.contains("no record"), "{error}");
+    };
+    // Through the server that holds the store, and, once that has ended, from the store itself.
+    expect();
+    running.end("-TERM");
+    expect();
+}
