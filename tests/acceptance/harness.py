@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).absolute()
 READY_SECONDS = 30
 
 T = TypeVar("T")
@@ -187,9 +188,14 @@ def running(command: list[str], env: dict[str, str] | None = None, cwd: Path = R
         program.stop()
 
 
+def tool(name: str) -> str:
+    """A program of this interpreter's environment."""
+    return str(Path(sys.executable).parent / name)
+
+
 def dev_binary() -> str:
     """`oss-callback-dev`, as the first argument or as .ci/run builds it."""
-    path = Path(sys.argv[1] if len(sys.argv) > 1 else REPOSITORY / "target/quick/oss-callback-dev").resolve()
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else TARGET / "quick/oss-callback-dev").absolute()
     if not path.exists():
         sys.exit(f"no {path}: cargo build --profile quick -p oss-callback-dev, or give its path as the argument")
     return str(path)
