@@ -104,7 +104,8 @@ accept() {
     if [[ $counts =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
         script_passed=${BASH_REMATCH[1]} script_failed=${BASH_REMATCH[2]}
     else
-        script_passed=0 script_failed=0
+        echo "no count at the end of: $*"
+        script_passed=0 script_failed=1
     fi
     if [ "$status" -ne 0 ] && [ "$script_failed" -eq 0 ]; then
         echo "exit code $status, but no failed check, from: $*"
