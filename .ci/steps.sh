@@ -81,7 +81,8 @@ install_python() {
 
 install_cargo_deny() {
     if [ ! -x "$DENY" ]; then
-        env -u CARGO_TARGET_DIR cargo install cargo-deny --version "$DENY_VERSION" --locked --debug --root "${DENY%/bin/*}"
+        env -u CARGO_TARGET_DIR \
+            cargo install cargo-deny --version "$DENY_VERSION" --locked --debug --root "${DENY%/bin/*}"
     fi
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What is compiled into which program, as `cargo tree` sees it.
 
-    python3 dependency_graph.py
+python3 dependency_graph.py
 """
 
 from __future__ import annotations

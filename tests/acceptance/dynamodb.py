@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A DynamoDB in memory, with the table that template.yaml makes.
 
-    python3 dynamodb.py COMMAND...     runs the command with the environment that leads there
+python3 dynamodb.py COMMAND...     runs the command with the environment that leads there
 """
 
 from __future__ import annotations

@@ -133,7 +133,9 @@ class Program:
             found = probe()
             if found is None and self.process.poll() is not None:
                 self._join_readers()
-                raise AssertionError(f"{what}: {self.command[0]} ended with {self.process.returncode}\n{self.last_words()}")
+                raise AssertionError(
+                    f"{what}: {self.command[0]} ended with {self.process.returncode}\n{self.last_words()}"
+                )
             return found
 
         return wait_for(what, probe_living, seconds)

@@ -65,7 +65,17 @@ def emulator() -> str:
 
 def build() -> None:
     """With the features that Cargo.toml names for deployment."""
-    command = [tool("cargo-lambda"), "lambda", "build", "--release", "--locked", "--bin", FUNCTION, "--output-format", "zip"]
+    command = [
+        tool("cargo-lambda"),
+        "lambda",
+        "build",
+        "--release",
+        "--locked",
+        "--bin",
+        FUNCTION,
+        "--output-format",
+        "zip",
+    ]
     done = subprocess.run(command, cwd=REPOSITORY, env=with_tools(), capture_output=True, text=True, check=False)
     expect(f"the exit code of {' '.join(command)}\n{done.stdout}{done.stderr}\n", done.returncode, 0)
 
@@ -117,7 +127,9 @@ class Emulator:
         result = self.invoke(event)
         expect_that("statusCode" in result, "an answer for the gateway", result)
         body = result["body"]
-        return outcome(result["statusCode"], json.loads(base64.b64decode(body) if result.get("isBase64Encoded") else body))
+        return outcome(
+            result["statusCode"], json.loads(base64.b64decode(body) if result.get("isBase64Encoded") else body)
+        )
 
 
 @contextmanager

@@ -63,7 +63,9 @@ def check_example(name: str, script: str) -> None:
 def collect(errors: list[str]) -> dict[str, str]:
     """Waits for the examples; they follow the ready line."""
     try:
-        return wait_for("an example each for curl, python and node, ended by an empty line", lambda: examples(errors), 5)
+        return wait_for(
+            "an example each for curl, python and node, ended by an empty line", lambda: examples(errors), 5
+        )
     except AssertionError as fault:
         raise AssertionError("\n".join([f"{fault}; standard error had:", *errors])) from None
 
