@@ -40,7 +40,7 @@ API_TOKEN = "acceptance"
 BUCKET = "yonghu-test"
 RECORDED = (200, "recorded")
 
-# What comes of each Lambda event, by the end of its name: the status, and that of the answer or the code of the refusal.
+# What comes of each Lambda event, by the end of its name: the status, and that of the answer or the refusal's code.
 OUTCOMES = {
     "query-in-path": (400, "missing_field"),  # names no object
     "json-body": (400, "missing_field"),
