@@ -139,7 +139,9 @@ def http_api_named_stage(request: Request) -> dict:
 
 def http_api_custom_domain(request: Request) -> dict:
     """A custom domain mapped to a named stage: OSS called and signed /ROUTE, yet rawPath begins with the stage."""
-    return payload_2_0(request, "callback.example.com", f"/prod{request.path}", stage="prod", route=f"POST {request.path}")
+    return payload_2_0(
+        request, "callback.example.com", f"/prod{request.path}", stage="prod", route=f"POST {request.path}"
+    )
 
 
 def function_url(request: Request) -> dict:
@@ -187,7 +189,10 @@ def lambda_events(genuine: dict[str, Request]) -> dict[str, dict]:
     # OSS signs the decoded path, so the very signature holds for every way of writing it.
     percent_encoded = replace(full, path=full.path.replace("/Ali", "/%41li"))
     events = {f"http-api-{name}": http_api(request) for name, request in genuine.items()}
-    events |= {f"function-url-{name}": function_url(genuine[name]) for name in ("query-in-path", "json-body", "full-header-set")}
+    events |= {
+        f"function-url-{name}": function_url(genuine[name])
+        for name in ("query-in-path", "json-body", "full-header-set")
+    }
     events["http-api-named-stage"] = http_api_named_stage(full)
     events["http-api-custom-domain"] = http_api_custom_domain(full)
     events["function-url-percent-encoded-path"] = function_url(percent_encoded)
@@ -203,7 +208,9 @@ def main() -> int:
     genuine = {file.stem: Request.read(file) for file in sorted(GENUINE.glob("*.http"))}
     faults = [f"genuine/{name}.http: {why}" for name, request in genuine.items() if (why := fault(request))]
 
-    wanted = {LAMBDA / f"{name}.json": json.dumps(event, indent=2) + "\n" for name, event in lambda_events(genuine).items()}
+    wanted = {
+        LAMBDA / f"{name}.json": json.dumps(event, indent=2) + "\n" for name, event in lambda_events(genuine).items()
+    }
     if not check_only:
         for file, text in wanted.items():
             file.write_text(text)

@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 
 export const HERE = fileURLToPath(new URL(".", import.meta.url));
 const REPOSITORY = resolve(HERE, "../..");
+const TARGET = resolve(process.env.CARGO_TARGET_DIR ?? `${REPOSITORY}/target`);
 const READY_MS = 30_000;
 
 /** Runs named checks, says what became of each, and ends in one counted line. */
@@ -57,7 +58,7 @@ export async function within(ms, what, promise) {
 
 /** `oss-callback-dev`, as the first argument or as .ci/run builds it. */
 function devBinary() {
-  const path = resolve(process.argv[2] ?? `${REPOSITORY}/target/quick/oss-callback-dev`);
+  const path = resolve(process.argv[2] ?? `${TARGET}/quick/oss-callback-dev`);
   if (!existsSync(path)) {
     throw new Error(`no ${path}: cargo build --profile quick -p oss-callback-dev, or give its path as the argument`);
   }

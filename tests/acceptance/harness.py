@@ -15,13 +15,14 @@ import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).absolute()
 READY_SECONDS = 30
 
 T = TypeVar("T")
@@ -132,7 +133,9 @@ class Program:
             found = probe()
             if found is None and self.process.poll() is not None:
                 self._join_readers()
-                raise AssertionError(f"{what}: {self.command[0]} ended with {self.process.returncode}\n{self.last_words()}")
+                raise AssertionError(
+                    f"{what}: {self.command[0]} ended with {self.process.returncode}\n{self.last_words()}"
+                )
             return found
 
         return wait_for(what, probe_living, seconds)
@@ -161,10 +164,8 @@ class Program:
         """Asks it to end, and kills it if it does not."""
         if self.process.poll() is None:
             self._signal(signal.SIGTERM)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                pass
         self.kill()
 
     def _join_readers(self) -> None:
@@ -172,10 +173,8 @@ class Program:
             reader.join(5)
 
     def _signal(self, number: int) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
-        except ProcessLookupError:
-            pass
 
 
 @contextmanager
@@ -187,9 +186,14 @@ def running(command: list[str], env: dict[str, str] | None = None, cwd: Path = R
         program.stop()
 
 
+def tool(name: str) -> str:
+    """A program of this interpreter's environment."""
+    return str(Path(sys.executable).parent / name)
+
+
 def dev_binary() -> str:
     """`oss-callback-dev`, as the first argument or as .ci/run builds it."""
-    path = Path(sys.argv[1] if len(sys.argv) > 1 else REPOSITORY / "target/quick/oss-callback-dev").resolve()
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else TARGET / "quick/oss-callback-dev").absolute()
     if not path.exists():
         sys.exit(f"no {path}: cargo build --profile quick -p oss-callback-dev, or give its path as the argument")
     return str(path)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Pictures whose corners tell how they were turned; the same bytes on every run.
 
-    python3 pictures.py DIR     writes them all
+python3 pictures.py DIR     writes them all
 """
 
 from __future__ import annotations

@@ -28,11 +28,15 @@ const [RED, GREEN, BLUE, YELLOW, WHITE] = [
 
 // As pictures.py makes them: the corners are top left, top right, bottom left, bottom right, as a viewer shows them.
 const PICTURES = [
-  { file: "upright.jpg", mime: "image/jpeg", small: [192, 256], large: [600, 800], corners: [BLUE, RED, YELLOW, GREEN] },
-  { file: "transparent.png", mime: "image/png", small: [256, 192], large: [640, 480], corners: [WHITE, WHITE, WHITE, WHITE] },
-  { file: "picture.webp", mime: "image/webp", small: [256, 192], large: [800, 600], corners: [GREEN, BLUE, RED, YELLOW] },
-  { file: "moving.gif", mime: "image/gif", small: [256, 192], large: [400, 300], corners: [YELLOW, RED, GREEN, BLUE] },
+  picture("upright.jpg", "image/jpeg", [192, 256], [600, 800], [BLUE, RED, YELLOW, GREEN]),
+  picture("transparent.png", "image/png", [256, 192], [640, 480], [WHITE, WHITE, WHITE, WHITE]),
+  picture("picture.webp", "image/webp", [256, 192], [800, 600], [GREEN, BLUE, RED, YELLOW]),
+  picture("moving.gif", "image/gif", [256, 192], [400, 300], [YELLOW, RED, GREEN, BLUE]),
 ];
+
+function picture(file, mime, small, large, corners) {
+  return { file, mime, small, large, corners };
+}
 
 const NAMES = [
   ...["bucket", "object", "etag", "size", "mimeType", "imageInfo.height", "imageInfo.width", "imageInfo.format"],
@@ -111,7 +115,8 @@ async function checkPicture(loop, picture, data) {
     const image = jpeg.decode(stored.content);
     assert.deepEqual([thumbnail.mime, thumbnail.size], ["image/jpeg", stored.content.length], thumbnail.name);
     assert.deepEqual([image.width, image.height], picture[thumbnail.name], `the size of ${thumbnail.name} as stored`);
-    assert.deepEqual([thumbnail.width, thumbnail.height], picture[thumbnail.name], `the answer about ${thumbnail.name}`);
+    const described = [thumbnail.width, thumbnail.height];
+    assert.deepEqual(described, picture[thumbnail.name], `the answer about ${thumbnail.name}`);
     cornersOf(image).forEach((seen, at) => assertClose(seen, picture.corners[at], `${thumbnail.name}, corner ${at}`));
   }
   return answer;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Uploads with the official Python SDK to the running loop, and checks all that comes of it.
 
-    python3 sdk_python.py [path of oss-callback-dev]
+python3 sdk_python.py [path of oss-callback-dev]
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import alibabacloud_oss_v2 as oss
 
@@ -46,7 +47,9 @@ class Uploader:
         self.client = oss.Client(config)
         self.ready = ready
 
-    def put(self, key: str, data: bytes, mime: str, body_type: str = FORM, url: str | None = None) -> oss.PutObjectResult:
+    def put(
+        self, key: str, data: bytes, mime: str, body_type: str = FORM, url: str | None = None
+    ) -> oss.PutObjectResult:
         callback = {
             "callbackUrl": url or self.ready["callback_url"],
             "callbackBody": callback_body(body_type),
@@ -122,7 +125,9 @@ def check_record(running: Loop, answer: dict[str, Any]) -> None:
     for thumbnail in answer.get("thumbnails") or []:
         entry = ledger.get(thumbnail["name"], {})
         same = ["key", "width", "height", "size"]
-        expect(f"{thumbnail['name']} in the ledger {ledger}", [entry.get(n) for n in same], [thumbnail[n] for n in same])
+        expect(
+            f"{thumbnail['name']} in the ledger {ledger}", [entry.get(n) for n in same], [thumbnail[n] for n in same]
+        )
 
 
 def check_token(running: Loop, key: str) -> None:
@@ -189,7 +194,9 @@ def check_failed_callback(uploader: Uploader, url: str, message: str) -> None:
     key, data = f"failed/{url.rpartition('/')[2]}.txt", b"kept all the same\n"
     result = uploader.put(key, data, "text/plain", url=url)
     expect("the status of the upload", result.status_code, 203)
-    expect_that("<Code>CallbackFailed</Code>" in result.callback_result, "CallbackFailed in XML", result.callback_result)
+    expect_that(
+        "<Code>CallbackFailed</Code>" in result.callback_result, "CallbackFailed in XML", result.callback_result
+    )
     expect_that(bool(re.search(message, result.callback_result)), f"a message like {message!r}", result.callback_result)
     expect("the size of the object by HEAD", uploader.size(key), len(data))
 
@@ -218,7 +225,9 @@ def main() -> int:
         uploader = Uploader(running.ready)
         with scripted_server() as server:
             for fault, message in FAILURES.items():
-                suite.run(f"a callback that answers {fault}", check_failed_callback, uploader, f"{server}/{fault}", message)
+                suite.run(
+                    f"a callback that answers {fault}", check_failed_callback, uploader, f"{server}/{fault}", message
+                )
     return suite.finish()
 
 

@@ -1,0 +1,132 @@
+# What .ci/run and .ci/full share; sourced from the root of the repository.
+
+CACHE=${OSS_CALLBACK_CI_CACHE:-$HOME/.cache/oss-callback-ci}
+SCRATCH=$(mktemp -d)
+mkdir -p "$CACHE"
+
+# Compiled dependencies are kept, unless another run is using them: two commits must not share their programs.
+exec {lock}>"$CACHE/lock"
+if flock --nonblock "$lock"; then
+    cache_limit_kb=$((20 * 1024 * 1024))
+    if [ -d "$CACHE/target" ] && [ "$(du -sk "$CACHE/target" | cut -f1)" -gt "$cache_limit_kb" ]; then
+        rm -rf "$CACHE/target"
+    fi
+    export CARGO_TARGET_DIR=$CACHE/target
+else
+    export CARGO_TARGET_DIR=$PWD/target
+fi
+
+export CARGO_INCREMENTAL=0 CARGO_TERM_COLOR=never
+export SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-central-1
+
+DENY_VERSION=0.20.2
+DENY=$CACHE/cargo-deny-$DENY_VERSION/bin/cargo-deny
+VENV=$CACHE/venv-$(cat tests/acceptance/requirements.txt tests/acceptance/constraints.txt | sha256sum | cut -c1-16)
+export PYTHON=$VENV/bin/python
+PATH=$VENV/bin:$PATH
+
+declare -A jobs=()
+passed=0
+failed=0
+
+# Whatever is still running in the background ends with this script.
+cleanup() {
+    local job
+    for job in "${jobs[@]}"; do
+        kill -- "-$job" 2>/dev/null || true
+    done
+    rm -rf "$SCRATCH"
+}
+trap cleanup EXIT
+
+# step HEADING COMMAND...: runs it under a heading and says how long it took. A failure ends the run.
+step() {
+    local heading=$1 begun=$SECONDS
+    shift
+    printf '\n== %s\n' "$heading"
+    "$@"
+    printf -- '-- %s: %d s\n' "$heading" $((SECONDS - begun))
+}
+
+# background NAME COMMAND...: starts it in a process group of its own, its output kept for `await NAME`.
+background() {
+    local name=$1
+    shift
+    set -m
+    "$@" >"$SCRATCH/$name.log" 2>&1 </dev/null &
+    set +m
+    jobs[$name]=$!
+}
+
+# await NAME: waits for it, and shows its output if it failed.
+await() {
+    local job=${jobs[$1]}
+    unset "jobs[$1]"
+    if ! wait "$job"; then
+        cat "$SCRATCH/$1.log"
+        return 1
+    fi
+}
+
+# Made beside its place and moved there whole, so that a broken installation is never taken for a good one.
+install_python() {
+    if [ ! -e "$VENV/complete" ]; then
+        rm -rf "$VENV"
+        python3 -m venv "$VENV"
+        "$VENV/bin/pip" install --quiet --disable-pip-version-check \
+            -r tests/acceptance/requirements.txt -c tests/acceptance/constraints.txt
+        touch "$VENV/complete"
+    fi
+}
+
+install_cargo_deny() {
+    if [ ! -x "$DENY" ]; then
+        env -u CARGO_TARGET_DIR \
+            cargo install cargo-deny --version "$DENY_VERSION" --locked --debug --root "${DENY%/bin/*}"
+    fi
+}
+
+lint_template() {
+    sam validate --lint
+    cfn-lint template.yaml
+}
+
+# accept COMMAND...: runs an acceptance script and adds up the counts of its last line. A failure does not end the run.
+accept() {
+    local begun=$SECONDS status counts script_passed script_failed
+    printf '\n== Acceptance: %s\n' "$*"
+    set +e
+    "$@" | tee "$SCRATCH/acceptance"
+    status=${PIPESTATUS[0]}
+    set -e
+    printf -- '-- %s: %d s\n' "$*" $((SECONDS - begun))
+
+    counts=$(tail -n 1 "$SCRATCH/acceptance")
+    if [[ $counts =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+        script_passed=${BASH_REMATCH[1]} script_failed=${BASH_REMATCH[2]}
+    else
+        echo "no count at the end of: $*"
+        script_passed=0 script_failed=1
+    fi
+    if [ "$status" -ne 0 ] && [ "$script_failed" -eq 0 ]; then
+        echo "exit code $status, but no failed check, from: $*"
+        script_failed=1
+    fi
+    passed=$((passed + script_passed))
+    failed=$((failed + script_failed))
+}
+
+run_acceptance() {
+    accept python tests/acceptance/dependency_graph.py
+    accept python tests/acceptance/sdk_python.py
+    accept node tests/acceptance/sdk_node.mjs
+    accept python tests/acceptance/printed_examples.py
+    accept python tests/acceptance/lambda_edge.py
+}
+
+# The count of all acceptance checks; fails if one of them did.
+finish() {
+    printf '\n== Done in %d s\n' "$SECONDS"
+    echo "$passed passed, $failed failed"
+    [ "$failed" -eq 0 ]
+}
