@@ -283,3 +283,84 @@ impl<'de> Deserialize<'de> for Object {
         deserializer.deserialize_map(Members)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::collection::btree_map;
+    use proptest::prelude::*;
+
+    fn parse(content_type: &str, body: impl Into<bytes::Bytes>) -> Result<Callback, Failure> {
+        let verified = Verified { body: body.into(), content_type: Some(content_type.to_owned()), request_id: None };
+        Callback::parse(verified, &FieldNames::default())
+    }
+
+    fn as_form(fields: &BTreeMap<String, String>) -> String {
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let pairs: Vec<_> = fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+        pairs.join("&")
+    }
+
+    /// Fields with the names that mean something more often than others.
+    fn fields() -> impl Strategy<Value = BTreeMap<String, String>> {
+        let system = proptest::sample::select(SYSTEM_FIELDS.to_vec()).prop_map(str::to_owned);
+        let alias = proptest::sample::select(ALIASES.to_vec()).prop_map(|(_, alias)| alias.to_owned());
+        let name = prop_oneof![4 => system, 1 => alias, 1 => Just(TOKEN.to_owned()), 2 => "\\PC{0,8}"];
+        let value = prop_oneof![
+            3 => "[0-9]{1,20}",
+            2 => "[0-9A-F]{32}(-[0-9]{1,3})?",
+            1 => Just(String::new()),
+            1 => Just("null".to_owned()),
+            1 => Just("${size}".to_owned()),
+            2 => any::<String>(),
+        ];
+        btree_map(name, value, 0..12)
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused_but_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse("application/json", body.clone());
+            let _ = parse("application/x-www-form-urlencoded", body.clone());
+            let _ = parse(&String::from_utf8_lossy(&body), body.clone());
+        }
+
+        #[test]
+        fn a_form_and_the_same_fields_as_json_are_judged_alike(fields in fields()) {
+            let form = parse("application/x-www-form-urlencoded", as_form(&fields));
+            let json = parse("application/json", serde_json::to_string(&fields).unwrap());
+            prop_assert_eq!(form, json);
+        }
+
+        #[test]
+        fn numbers_read_the_same_bare_and_quoted(size in any::<u64>(), crc64 in any::<u64>(), width in any::<u32>()) {
+            let bare = format!(r#"{{"object":"o","size":{size},"crc64":{crc64},"width":{width}}}"#);
+            let quoted = format!(r#"{{"object":"o","size":"{size}","crc64":"{crc64}","width":"{width}"}}"#);
+            let (bare, quoted) = (parse("application/json", bare).unwrap(), parse("application/json", quoted).unwrap());
+            prop_assert_eq!((bare.size, bare.crc64, bare.width), (Some(size), Some(crc64), Some(width)));
+            prop_assert_eq!(bare, quoted);
+        }
+
+        #[test]
+        fn a_field_that_stands_twice_is_refused_whatever_it_is_called(fields in fields(), at in any::<prop::sample::Index>()) {
+            let names: Vec<&String> = fields.keys().filter(|name| !name.is_empty()).collect();
+            prop_assume!(!names.is_empty());
+            let name: &str = at.get::<&String>(&names);
+            let again = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
+            let refused = parse("application/x-www-form-urlencoded", format!("{}&{again}=x", as_form(&fields)));
+            prop_assert!(matches!(refused, Err(Failure::DuplicateField { .. })), "{:?}", refused);
+        }
+
+        #[test]
+        fn the_token_never_leaves_the_parser(token in "[a-z]{12}", fields in fields()) {
+            let mut fields = fields;
+            fields.insert("object".to_owned(), "o".to_owned());
+            fields.insert(TOKEN.to_owned(), format!("canary-{token}"));
+            let parsed = parse("application/x-www-form-urlencoded", as_form(&fields));
+            let shown = format!("{parsed:?}");
+            prop_assert!(!shown.contains("canary-"), "{}", shown);
+        }
+    }
+}

@@ -233,3 +233,50 @@ fn single(headers: &HeaderMap, header: &HeaderName, name: &'static str) -> Resul
         Err(_) => Err(Failure::BadHeader { name, problem: "is not plain text" }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn path() -> impl Strategy<Value = String> {
+        "(/[a-z0-9%+.~-]{1,8}){1,4}/?"
+    }
+
+    proptest! {
+        #[test]
+        fn a_configured_path_is_a_candidate_for_itself_and_the_first(configured in path(), others in proptest::collection::vec(path(), 0..4)) {
+            let list = std::iter::once(&configured).chain(&others).cloned().collect::<Vec<_>>().join(",");
+            let candidates = CallbackPaths::parse(&list).unwrap().candidates(&DeliveredPath::raw(configured.clone())).unwrap();
+            let decoded: Vec<u8> = percent_decode_str(&configured).collect();
+            prop_assert_eq!(&candidates[0], &decoded);
+        }
+
+        #[test]
+        fn any_other_path_is_no_route(configured in path(), delivered in any::<String>()) {
+            prop_assume!(configured != delivered);
+            prop_assert_eq!(CallbackPaths::parse(&configured).unwrap().candidates(&DeliveredPath::raw(delivered)), None);
+        }
+
+        #[test]
+        fn a_candidate_is_one_of_the_configured_paths_up_to_the_plus(list in proptest::collection::vec(path(), 1..5)) {
+            let paths = CallbackPaths::parse(&list.join(",")).unwrap();
+            let known: Vec<Vec<u8>> = list.iter().map(|path| percent_decode_str(path).collect()).collect();
+            for delivered in &list {
+                for candidate in paths.candidates(&DeliveredPath::raw(delivered.clone())).unwrap() {
+                    prop_assert!(known.iter().any(|path| *path == candidate || plus_as_space(path.clone()) == candidate));
+                }
+            }
+        }
+
+        #[test]
+        fn no_list_of_paths_and_no_delivered_path_panics(list in any::<String>(), path in any::<String>(), stage in any::<String>(), decoded in any::<bool>()) {
+            let delivered = DeliveredPath { path, decoded, stage: Some(stage) };
+            let _ = delivered.without_stage();
+            if let Ok(paths) = CallbackPaths::parse(&list) {
+                let _ = paths.candidates(&delivered);
+            }
+        }
+    }
+}

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use oss_callback::app::App;
 use oss_callback::lambda::answer;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use support::{API_TOKEN, Signed, app, repository, settings};
 
@@ -183,5 +184,22 @@ async fn an_event_of_another_kind_is_refused_in_words() {
     for event in [json!({}), json!([]), json!({"Records": []}), json!("text"), json!({"version": "2.0"})] {
         let (status, body) = Function::new(&[]).answer(&event).await;
         assert_eq!((status, body["error"]["code"].as_str()), (400, Some("unsupported_event")), "{event}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_event_panics(event in ".{0,200}", field in "[a-zA-Z]{1,12}", value in any::<String>()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let app = app(&settings(data.path(), &[]));
+        let signed = Signed::form("bucket=examplebucket&object=o");
+        let mut well_formed = self::event(&signed, "$default", "/callback");
+        well_formed[field] = json!(value);
+        well_formed["rawPath"] = json!(value);
+        for text in [event, well_formed.to_string()] {
+            let response = runtime.block_on(answer(&app, &text));
+            prop_assert!(response["statusCode"].as_u64().is_some_and(|status| status >= 400), "{}", response);
+        }
     }
 }
