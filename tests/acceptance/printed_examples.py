@@ -3,38 +3,32 @@
 
     python3 printed_examples.py [path of oss-callback-dev]
 
-An example begins with a line `# curl`, `# python` or `# node` and ends at an empty line; it may be indented. This
-interpreter runs the Python one; node_modules beside this file serve the Node one.
+An example begins with a line `# curl`, `# Python` or `# Node` and ends at an empty line. Each is pasted into a shell as it is;
+this interpreter is its python3, and node_modules beside this file serve Node.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
-import textwrap
 from pathlib import Path
 from typing import Any
 
 from harness import HERE, Suite, expect, expect_that, loop, wait_for
 
-RUNNERS = {
-    "curl": ["bash", "-euo", "pipefail"],
-    "python": [sys.executable, "-"],
-    "node": ["node", "--input-type=module", "-"],
-}
+TOOLS = {"curl", "Python", "Node"}
 EXAMPLE_SECONDS = 60
 
 
 def examples(lines: list[str]) -> dict[str, str] | None:
-    """The examples by name, once all of them, each with the line that ends it, are there."""
-    text = "\n".join(lines)
-    names = "|".join(RUNNERS)
-    blocks = re.findall(rf"^([ \t]*)# ({names})[ \t]*\n(.*?)\n[ \t]*\n", text, re.MULTILINE | re.DOTALL)
-    found = {name: textwrap.dedent(block) for _, name, block in blocks}
-    return found if found.keys() == RUNNERS.keys() else None
+    """The examples by tool, once all of them, each with the line that ends it, are there."""
+    blocks = re.findall(r"^# (\w+)[^\n]*\n(.*?)\n\n", "\n".join(lines), re.MULTILINE | re.DOTALL)
+    found = {tool: block for tool, block in blocks if tool in TOOLS}
+    return found if found.keys() == TOOLS else None
 
 
 def json_objects(text: str) -> list[dict[str, Any]]:
@@ -51,8 +45,16 @@ def json_objects(text: str) -> list[dict[str, Any]]:
 
 
 def check_example(name: str, script: str) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        RUNNERS[name], input=script, capture_output=True, text=True, cwd=HERE, timeout=EXAMPLE_SECONDS, check=False
+        ["bash", "-euo", "pipefail"],
+        input=script,
+        capture_output=True,
+        text=True,
+        cwd=HERE,
+        env={**os.environ, "PATH": path},
+        timeout=EXAMPLE_SECONDS,
+        check=False,
     )
     output = f"{done.stdout}\n{done.stderr}\nof this example:\n{script}"
     expect(f"the exit code, with the output\n{output}", done.returncode, 0)
@@ -64,7 +66,7 @@ def collect(errors: list[str]) -> dict[str, str]:
     """Waits for the examples; they follow the ready line."""
     try:
         return wait_for(
-            "an example each for curl, python and node, ended by an empty line", lambda: examples(errors), 5
+            "an example each for curl, Python and Node, ended by an empty line", lambda: examples(errors), 5
         )
     except AssertionError as fault:
         raise AssertionError("\n".join([f"{fault}; standard error had:", *errors])) from None
