@@ -17,7 +17,7 @@ use crate::record::{Facts, Lease, Plan, Reason, Record, RecordKey, State, Transi
 use crate::records::{Put, Records, RecordsError};
 use crate::reply::Reply;
 use crate::request::{CallbackPaths, Incoming, SignedRequest};
-use crate::route::Route;
+use crate::route::{Route, Wanted};
 use crate::signature::{KeySource, verify};
 use crate::trust::{self, Admitted, AllowList, ApiToken, Confirmation, Confirmed};
 use crate::worker::Worker;
@@ -63,7 +63,10 @@ impl fmt::Debug for App {
 /// What a request had to say in the end, for its one line in the log.
 struct Answer {
     reply: Reply,
-    what: String,
+    /// What was done, in a word.
+    done: &'static str,
+    /// What it was about.
+    key: Option<RecordKey>,
 }
 
 impl App {
@@ -93,8 +96,9 @@ impl App {
         };
         let milliseconds = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
         match answer {
-            Ok(Answer { reply, what }) => {
-                tracing::info!(status = reply.status.as_u16(), milliseconds, "{what}");
+            Ok(Answer { reply, done, key }) => {
+                let (bucket, object) = key.as_ref().map(|key| (key.bucket.as_str(), key.object.as_str())).unzip();
+                tracing::info!(status = reply.status.as_u16(), milliseconds, bucket, object, "{done}");
                 reply
             }
             Err(failure) => {
@@ -117,16 +121,15 @@ impl App {
         if !self.parts.api_token.as_ref().is_some_and(|token| token.admits(authorization)) {
             return Err(Failure::Unauthorized);
         }
-        match route {
-            Route::Record(key) => {
+        match Wanted::of(&incoming)? {
+            Wanted::Record(key) => {
                 let record = self.parts.records.get(&key).await.map_err(store_failure)?.ok_or(Failure::NoRecord)?;
-                Ok(Answer { reply: Reply::ok(&record), what: "read a record".to_owned() })
+                Ok(Answer { reply: Reply::ok(&record), done: "record read", key: Some(key) })
             }
-            Route::Records(query) => {
+            Wanted::Page(query) => {
                 let page = self.parts.records.list(&query).await.map_err(store_failure)?;
-                Ok(Answer { reply: Reply::ok(&page), what: "listed records".to_owned() })
+                Ok(Answer { reply: Reply::ok(&page), done: "records listed", key: None })
             }
-            Route::Callback(_) => Err(Failure::Internal),
         }
     }
 
@@ -147,12 +150,13 @@ impl App {
                 Reply::recorded(record, state.as_str(), Some(*reason), request_id)
             }
         };
-        Ok(Answer { reply, what: format!("{} {}/{:?}", settled.name(), key.bucket, key.object) })
+        Ok(Answer { reply, done: settled.name(), key: Some(key.clone()) })
     }
 
-    /// When a callback stops waiting for work, so that the answer itself still fits into the budget.
+    /// When a callback stops waiting for work, so that the answer itself still fits into the budget; where nothing runs
+    /// after the answer, so does giving back the lease.
     fn answer_by(&self, received: Instant) -> tokio::time::Instant {
-        let margin = self.parts.budget / 10;
+        let margin = self.parts.budget / if self.parts.works_after_answer { 10 } else { 3 };
         tokio::time::Instant::from_std(received + self.parts.budget.saturating_sub(margin))
     }
 
@@ -179,6 +183,10 @@ impl App {
             };
             return match (confirmation, standing) {
                 (Confirmation::Gone, _) | (_, None) => Ok(Settled::Ignored),
+                // What OSS confirmed earlier it need not confirm again for a duplicate.
+                (Confirmation::Unverified(claimed, _), Some(record)) if record.is_known_from(&claimed.facts) => {
+                    Ok(Settled::Stands(record))
+                }
                 (Confirmation::Unverified(_, reason), Some(record)) => {
                     Ok(Settled::Unfinished(record, State::Unverified, reason))
                 }

@@ -308,6 +308,9 @@ pub struct Record {
     pub reason: Option<Reason>,
     /// Whether OSS confirmed it.
     pub confirmed: bool,
+    /// A callback told of another version while OSS could not be asked: somebody must look.
+    #[serde(default)]
+    pub recheck: bool,
     /// The ledger of variants.
     pub thumbnails: Vec<Thumbnail>,
     /// Custom variables of the upload.
@@ -355,6 +358,11 @@ impl Record {
             && agree(self.last_modified.as_ref(), facts.last_modified.as_ref())
     }
 
+    /// Whether OSS once confirmed just this version: a claim with an ETag that says nothing new.
+    pub fn is_known_from(&self, facts: &Facts) -> bool {
+        self.confirmed && !self.recheck && facts.etag.is_some() && self.describes(facts)
+    }
+
     /// Whether work is due that nobody does at `now`.
     pub fn is_due(&self, now: Timestamp) -> bool {
         match self.state {
@@ -381,8 +389,7 @@ impl Record {
         };
         if !previous.describes(facts) {
             if matches!(plan, Plan::Verify(_)) {
-                // An unconfirmed claim never replaces what OSS itself confirmed.
-                return Transition::Unchanged;
+                return previous.doubt(now);
             }
             let mut next = Self::first(key, facts, upload, plan, now);
             next.generation = previous.generation.saturating_add(1);
@@ -391,14 +398,16 @@ impl Record {
             return Transition::Write(Box::new(next));
         }
         let confirms = facts.confirmed && !previous.confirmed;
+        let settles = facts.confirmed && previous.recheck;
         let describes_upload =
             previous.request_id.is_none() && upload.is_some_and(|upload| upload.request_id.is_some());
-        if !confirms && !describes_upload {
+        if !confirms && !settles && !describes_upload {
             return Transition::Unchanged;
         }
         let mut next = previous.clone();
         next.revision = previous.revision.saturating_add(1);
         next.updated = now;
+        next.recheck &= !settles;
         if confirms {
             next.set_facts(facts);
             next.begin(plan);
@@ -407,6 +416,14 @@ impl Record {
             next.set_upload(upload);
         }
         Transition::Write(Box::new(next))
+    }
+
+    /// A claim of another version that cannot be checked now never replaces what is known, but is not forgotten either.
+    fn doubt(&self, now: Timestamp) -> Transition {
+        if self.recheck || self.state == State::Unverified {
+            return Transition::Unchanged;
+        }
+        Transition::Write(Box::new(Self { recheck: true, ..self.rewritten(now) }))
     }
 
     /// Transition B: takes the lease on due work, counting the attempt before it is made. `None` where nothing is due.
@@ -473,6 +490,7 @@ impl Record {
             state: State::Recorded,
             reason: None,
             confirmed: false,
+            recheck: false,
             thumbnails: Vec::new(),
             custom: BTreeMap::new(),
             attempts: 0,

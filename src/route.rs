@@ -11,44 +11,63 @@ use crate::request::{CallbackPaths, Incoming};
 /// The most records on a page of a listing.
 const PAGE_LIMIT: usize = 1000;
 
-/// What a request asks for.
+/// Which route a request is for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
     /// A callback, with the candidates for the path that OSS signed.
     Callback(Vec<Vec<u8>>),
-    /// One record.
-    Record(RecordKey),
-    /// A page of records.
-    Records(Query),
+    /// The records; what of them is judged after the token.
+    Records,
 }
 
 impl Route {
     /// Finds the route by path, then judges the method. `with_reading`: whether the read routes exist.
     ///
     /// # Errors
-    /// [`Failure::NotFound`], [`Failure::MethodNotAllowed`], and [`Failure::BadField`] for a query that cannot be read.
+    /// [`Failure::NotFound`] or [`Failure::MethodNotAllowed`].
     pub fn of(incoming: &Incoming, paths: &CallbackPaths, with_reading: bool) -> Result<Self, Failure> {
         if let Some(candidates) = paths.candidates(&incoming.path) {
             return allow(incoming, &Method::POST, "POST").map(|()| Self::Callback(candidates));
         }
-        let path = incoming.path.without_stage();
-        let Some(rest) = path.strip_prefix("/records").filter(|_| with_reading) else { return Err(Failure::NotFound) };
-        match rest.strip_prefix('/') {
-            None | Some("") if rest.len() <= 1 => {
-                allow(incoming, &Method::GET, "GET")?;
-                by_query(incoming.query.as_deref().unwrap_or_default())
-            }
-            Some(rest) => {
-                let (bucket, object) = rest.split_once('/').ok_or(Failure::NotFound)?;
-                allow(incoming, &Method::GET, "GET")?;
-                let decode = |text: &str| match incoming.path.decoded {
-                    true => Ok(text.to_owned()),
-                    false => percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| Failure::NoRecord),
-                };
-                Ok(Self::Record(RecordKey::new(decode(bucket)?, decode(object)?)))
-            }
-            None => Err(Failure::NotFound),
+        if with_reading && below_records(incoming).is_some() {
+            return allow(incoming, &Method::GET, "GET").map(|()| Self::Records);
         }
+        Err(Failure::NotFound)
+    }
+}
+
+/// What stands behind `/records`, if that is the route: nothing, or a slash and more.
+fn below_records(incoming: &Incoming) -> Option<&str> {
+    let rest = incoming.path.without_stage().strip_prefix("/records")?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+/// What a reader wants.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// One record.
+    Record(RecordKey),
+    /// A page of records.
+    Page(Query),
+}
+
+impl Wanted {
+    /// Reads path and query of a request to [`Route::Records`].
+    ///
+    /// # Errors
+    /// [`Failure::NoRecord`] for a path that can name no object, [`Failure::BadField`] or [`Failure::MissingField`] for a
+    /// query that cannot be read.
+    pub fn of(incoming: &Incoming) -> Result<Self, Failure> {
+        let name = below_records(incoming).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
+        if name.is_empty() {
+            return by_query(incoming.query.as_deref().unwrap_or_default());
+        }
+        let (bucket, object) = name.split_once('/').ok_or(Failure::NoRecord)?;
+        let decode = |text: &str| match incoming.path.decoded {
+            true => Ok(text.to_owned()),
+            false => percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| Failure::NoRecord),
+        };
+        Ok(Self::Record(RecordKey::new(decode(bucket)?, decode(object)?)))
     }
 }
 
@@ -57,7 +76,7 @@ fn allow(incoming: &Incoming, method: &Method, allowed: &'static str) -> Result<
 }
 
 /// `object` with `bucket` names one record, for any key behind any gateway; everything else filters a listing.
-fn by_query(query: &str) -> Result<Route, Failure> {
+fn by_query(query: &str) -> Result<Wanted, Failure> {
     let bad = |name: &str, problem: String| Failure::BadField { name: name.to_owned(), problem };
     let pairs: Vec<(String, String)> =
         serde_urlencoded::from_str(query).map_err(|error| bad("query", format!("cannot be read: {error}")))?;
@@ -86,8 +105,8 @@ fn by_query(query: &str) -> Result<Route, Failure> {
         }
     }
     match (object, wanted.bucket.clone()) {
-        (None, _) => Ok(Route::Records(wanted)),
-        (Some(object), Some(bucket)) => Ok(Route::Record(RecordKey::new(bucket, object))),
+        (None, _) => Ok(Wanted::Page(wanted)),
+        (Some(object), Some(bucket)) => Ok(Wanted::Record(RecordKey::new(bucket, object))),
         (Some(_), None) => {
             Err(Failure::MissingField { name: "bucket".to_owned(), hint: "An object is named by bucket and object." })
         }

@@ -22,6 +22,8 @@ use crate::request::{BODY_LIMIT, Body, DeliveredPath, Incoming};
 
 /// How long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most bytes of a request's head: OSS sends less than two kilobytes.
+const HEAD_LIMIT: usize = 32 * 1024;
 /// How long answers in flight may take once the server is asked to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(6);
 
@@ -72,6 +74,7 @@ impl Server {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(HEAD_LIMIT)
                 .serve_connection(TokioIo::new(stream), service_fn(move |request| answer(Arc::clone(&app), request)));
             let connection = graceful.watch(connection);
             tokio::spawn(async move {

@@ -394,6 +394,8 @@ async fn a_callback_without_a_bucket_means_the_only_allowed_one() {
 #[tokio::test]
 async fn read_routes_need_the_token_and_do_not_exist_without_one() {
     let function = Function::start(&[]).await;
+    let unread = function.send(b"GET /records?colour=red HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(unread.outcome(), "unauthorized", "the token comes before the query");
     for header in ["", "Authorization: Bearer wrong\r\n", "Authorization: Basic test-api-token\r\n"] {
         let request = format!("GET /records/examplebucket/o HTTP/1.1\r\nHost: x\r\n{header}\r\n");
         let answer = function.send(request.as_bytes()).await;

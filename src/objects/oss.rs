@@ -246,3 +246,51 @@ impl Objects for Oss {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn uri(endpoint: &str, bucket: &str, object: &str) -> String {
+        let settings = OssSettings {
+            endpoint: endpoint.parse().unwrap(),
+            region: String::new(),
+            access_key_id: String::new(),
+            access_key_secret: String::new(),
+            session_token: None,
+            request_timeout: Duration::from_secs(1),
+        };
+        Oss::new(settings).uri(&RecordKey::new(bucket, object)).unwrap().to_string()
+    }
+
+    #[test]
+    fn addresses_and_localhost_are_addressed_path_style_and_names_virtual_hosted() {
+        assert_eq!(uri("http://127.0.0.1:9080", "b", "k"), "http://127.0.0.1:9080/b/k");
+        assert_eq!(uri("http://[::1]:9080", "b", "k"), "http://[::1]:9080/b/k");
+        assert_eq!(uri("http://localhost:9080", "b", "k"), "http://localhost:9080/b/k");
+        assert_eq!(uri("https://oss-cn-hangzhou.aliyuncs.com", "b", "k"), "https://b.oss-cn-hangzhou.aliyuncs.com/k");
+    }
+
+    #[test]
+    fn every_byte_of_a_key_but_the_unreserved_and_the_slash_is_escaped() {
+        assert_eq!(uri("http://h", "b", "a/b c+d%?#&=\u{e4}~-._"), "http://b.h/a/b%20c%2Bd%25%3F%23%26%3D%C3%A4~-._");
+        assert_eq!(uri("http://h", "b", "../x//"), "http://b.h/../x//");
+    }
+
+    #[test]
+    fn settings_show_no_secret() {
+        let shown = format!(
+            "{:?}",
+            OssSettings {
+                endpoint: "http://h".parse().unwrap(),
+                region: "r".to_owned(),
+                access_key_id: "canary-id".to_owned(),
+                access_key_secret: "canary-secret".to_owned(),
+                session_token: Some("canary-token".to_owned()),
+                request_timeout: Duration::from_secs(1),
+            }
+        );
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+}

@@ -53,6 +53,7 @@ pub(crate) fn full(key: &RecordKey) -> Record {
         state: State::Processing,
         reason: Some(Reason::OutOfTime),
         confirmed: true,
+        recheck: true,
         thumbnails: vec![made(), failed()],
         custom: custom(),
         attempts: u32::MAX,
