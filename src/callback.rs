@@ -245,12 +245,20 @@ fn insert(fields: &mut Fields, name: String, field: Field) -> Result<(), Failure
     }
 }
 
-/// Brings the names of the rules file, then the common aliases, to the canonical ones.
+/// Brings the names of the rules file, then the common aliases, to the canonical ones. A name counts only where the
+/// canonical field is absent, or is itself the name of another field: two may swap.
 fn rename(fields: &mut Fields, names: &FieldNames) {
-    let configured = names.renamed();
-    for (canonical, name) in configured.chain(ALIASES) {
-        let absent = fields.get(canonical).is_none_or(|field| field.clone().present().is_none());
-        if absent && let Some(field) = fields.remove(name) {
+    let absent = |fields: &Fields, name: &str| fields.get(name).is_none_or(|field| field.clone().present().is_none());
+    let swapped = |canonical: &str| names.renamed().any(|(_, name)| name == canonical);
+    let wanted: Vec<_> =
+        names.renamed().filter(|(canonical, _)| swapped(canonical) || absent(fields, canonical)).collect();
+    let renamed: Vec<_> =
+        wanted.into_iter().filter_map(|(canonical, name)| Some((canonical, fields.remove(name)?))).collect();
+    fields.extend(renamed.into_iter().map(|(canonical, field)| (canonical.to_owned(), field)));
+    for (canonical, alias) in ALIASES {
+        if absent(fields, canonical)
+            && let Some(field) = fields.remove(alias)
+        {
             fields.insert(canonical.to_owned(), field);
         }
     }
@@ -317,6 +325,21 @@ mod tests {
             2 => any::<String>(),
         ];
         btree_map(name, value, 0..12)
+    }
+
+    #[test]
+    fn names_of_the_rules_count_where_the_canonical_field_is_absent_and_may_swap() {
+        let parse = |rules: &str, body: &str| {
+            let rules = crate::media::Rules::parse(rules).unwrap();
+            let content_type = Some("application/x-www-form-urlencoded".to_owned());
+            let body = bytes::Bytes::from(body.to_owned());
+            Callback::parse(Verified { body, content_type, request_id: None }, rules.fields()).unwrap()
+        };
+        assert_eq!(parse("[fields]\nobject = \"path\"", "path=p&filename=f").object, "p");
+        let both = parse("[fields]\nobject = \"path\"", "object=o&path=p");
+        assert_eq!((both.object.as_str(), both.custom["path"].as_str()), ("o", "p"));
+        let swapped = parse("[fields]\netag = \"size\"\nsize = \"etag\"", "object=o&etag=7&size=AB");
+        assert_eq!((swapped.etag.as_deref(), swapped.size), (Some("AB"), Some(7)));
     }
 
     proptest! {

@@ -49,9 +49,12 @@ fn proxy_response(reply: &Reply) -> Value {
         .iter()
         .map(|(name, value)| (name.to_string(), json!(value.to_str().unwrap_or_default())))
         .collect();
+    // The two empty ones are for `cargo lambda watch`, which takes no answer without them.
     json!({
         "statusCode": reply.status.as_u16(),
         "headers": headers,
+        "multiValueHeaders": {},
+        "cookies": [],
         "body": String::from_utf8_lossy(&reply.body),
         "isBase64Encoded": false,
     })

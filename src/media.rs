@@ -64,6 +64,8 @@ struct Rule {
 enum Verdict {
     Record,
     Skip,
+    /// Frames and transcoding of videos: known, but not made by this version.
+    NotSupported,
     Thumbnails(Vec<Variant>),
 }
 
@@ -100,8 +102,15 @@ impl Rules {
         match self.rules.iter().find(|rule| rule.matches(bucket, key, &mime, size)).map(|rule| &rule.verdict) {
             None | Some(Verdict::Record) => Action::Record,
             Some(Verdict::Skip) => Action::Skip(Reason::RefusedByRule),
+            Some(Verdict::NotSupported) => Action::Skip(Reason::NotSupported),
             Some(Verdict::Thumbnails(variants)) => Action::Thumbnails(variants),
         }
+    }
+
+    /// Whether a rule asks for something that this version does not make (`snapshot`, `transcode`). What such a rule
+    /// matches is recorded as skipped.
+    pub fn ask_too_much(&self) -> bool {
+        self.rules.iter().any(|rule| rule.verdict == Verdict::NotSupported)
     }
 
     /// Where thumbnails are stored.

@@ -106,6 +106,8 @@ pub enum Reason {
     OwnOutput,
     /// A rule says that this object is not to be processed.
     RefusedByRule,
+    /// A rule asks for something that this version does not make.
+    NotSupported,
     /// The content is of a format that is not decoded.
     UnsupportedFormat,
     /// The declared type says one thing, the content another.
@@ -141,6 +143,7 @@ impl Reason {
         match self {
             Self::OwnOutput => "own_output",
             Self::RefusedByRule => "refused_by_rule",
+            Self::NotSupported => "not_supported",
             Self::UnsupportedFormat => "unsupported_format",
             Self::TypeMismatch => "type_mismatch",
             Self::Undecodable => "undecodable",

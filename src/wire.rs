@@ -36,6 +36,11 @@ pub enum WireError {
 /// If the store cannot be opened, or this build lacks it.
 pub fn app(config: Config) -> Result<App, WireError> {
     let keys = config.keys.iter().fold(TrustedKeys::published()?, |keys, (url, key)| keys.with(url, key));
+    if config.rules.ask_too_much() {
+        tracing::warn!(
+            "rules ask for `snapshot` or `transcode`, which this version does not make: such objects are skipped"
+        );
+    }
     let records = records(&config.store, config.budget)?;
     let objects = config.oss.map(|oss| {
         Arc::new(Oss::new(OssSettings {

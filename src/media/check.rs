@@ -83,28 +83,21 @@ impl<'text> Check<'text> {
     }
 
     fn verdict(&mut self, rule: &RuleTable, at: Range<usize>) -> Option<Verdict> {
-        for (field, later) in [("snapshot", &rule.snapshot), ("transcode", &rule.transcode)] {
-            if let Some(later) = later {
-                let message = format!(
-                    "`{field}` is not supported by this version: remove it, or write `record = true` in its place"
-                );
-                self.fault(later.span(), message);
-            }
-        }
         for (field, flag) in [("record", &rule.record), ("skip", &rule.skip)] {
             if let Some(flag) = flag.as_ref().filter(|flag| !flag.as_ref()) {
                 self.fault(flag.span(), format!("`{field}` is false: write `{field} = true` or leave it out"));
             }
         }
         let thumbnails = rule.thumbnails.as_ref().map(|thumbnails| self.variants(thumbnails));
-        let unsupported = usize::from(rule.snapshot.is_some()) + usize::from(rule.transcode.is_some());
+        // A rule may ask for both a frame and a transcoded copy.
+        let video = rule.snapshot.is_some() || rule.transcode.is_some();
         let actions = usize::from(thumbnails.is_some())
             + usize::from(rule.record.is_some())
             + usize::from(rule.skip.is_some())
-            + usize::from(unsupported > 0);
+            + usize::from(video);
         if actions != 1 {
             let message = format!(
-                "the rule says {} what to do: give exactly one of `thumbnails`, `record = true` and `skip = true`",
+                "the rule says {} what to do: give exactly one of `thumbnails`, `record = true`, `skip = true` and, for videos, `snapshot` with or without `transcode`",
                 if actions == 0 { "not" } else { "more than once" }
             );
             self.fault(at, message);
@@ -113,7 +106,7 @@ impl<'text> Check<'text> {
             (Some(variants), _, _) => Some(Verdict::Thumbnails(variants)),
             (None, Some(_), _) => Some(Verdict::Record),
             (None, None, Some(_)) => Some(Verdict::Skip),
-            (None, None, None) => None,
+            (None, None, None) => video.then_some(Verdict::NotSupported),
         }
     }
 

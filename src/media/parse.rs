@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::check::Check;
@@ -69,8 +68,18 @@ pub(super) struct RuleTable {
     pub(super) thumbnails: Option<Spanned<Vec<Spanned<VariantTable>>>>,
     pub(super) record: Option<Spanned<bool>>,
     pub(super) skip: Option<Spanned<bool>>,
-    pub(super) snapshot: Option<Spanned<IgnoredAny>>,
-    pub(super) transcode: Option<Spanned<IgnoredAny>>,
+    pub(super) snapshot: Option<SnapshotTable>,
+    pub(super) transcode: Option<String>,
+}
+
+/// Read for its shape alone: frames are not made by this version.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "only the shape is judged")]
+pub(super) struct SnapshotTable {
+    at_ms: Option<u64>,
+    width: Option<u32>,
+    height: Option<u32>,
 }
 
 #[derive(Deserialize)]

@@ -211,8 +211,8 @@ max_side = 5000000000
 "#;
     let expected = [
         "line 2: the rule has no `mime`: give a type such as \"image/*\", or \"*/*\" for all",
-        "line 2: the rule says not what to do: give exactly one of `thumbnails`, `record = true` and `skip = true`",
-        "line 4: the rule says more than once what to do: give exactly one of `thumbnails`, `record = true` and `skip = true`",
+        "line 2: the rule says not what to do: give exactly one of `thumbnails`, `record = true`, `skip = true` and, for videos, `snapshot` with or without `transcode`",
+        "line 4: the rule says more than once what to do: give exactly one of `thumbnails`, `record = true`, `skip = true` and, for videos, `snapshot` with or without `transcode`",
         "line 5: `mime` is \"image\": write type/subtype without parameters, such as \"image/png\", \"image/*\" or \"*/*\"",
         "line 6: `max_size` is 0: give 1 or more",
         "line 7: `bucket` is \"A\": a bucket name has 3 to 63 of a-z, 0-9 and \"-\", without \"-\" at either end",
@@ -257,14 +257,12 @@ fn a_fault_of_syntax_or_type_names_its_line_and_what_stands_there() {
 }
 
 #[test]
-fn actions_of_a_later_version_are_refused_and_not_ignored() {
-    let expected = |line: usize, field: &str| {
-        format!(
-            "line {line}: `{field}` is not supported by this version: remove it, or write `record = true` in its place"
-        )
-    };
+fn what_a_later_version_makes_is_skipped_in_words_and_the_rules_say_so() {
     let text = "[[rule]]\nmime = \"video/*\"\nsnapshot = { at_ms = 1000, width = 800 }\ntranscode = \"video/convert\"";
-    assert_eq!(faults(text), [expected(3, "snapshot"), expected(4, "transcode")]);
+    let rules = Rules::parse(text).unwrap();
+    assert_eq!(rules.action("b", "a.mp4", Some("video/mp4"), 1), Action::Skip(Reason::NotSupported));
+    assert!(rules.ask_too_much() && !Rules::built_in().ask_too_much());
+    assert!(Rules::parse("[[rule]]\nmime = \"video/*\"\nsnapshot = { at = 1 }").is_err());
 }
 
 #[test]
