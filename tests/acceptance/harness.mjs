@@ -71,6 +71,17 @@ export class Loop {
 
   constructor(data) {
     this.data = data;
+    // However this script ends, its loop ends with it.
+    process.on("exit", () => this.#signal());
+    for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
+  }
+
+  #signal() {
+    if (this.#child?.pid && this.#child.exitCode === null && this.#child.signalCode === null) {
+      process.kill(-this.#child.pid, "SIGKILL");
+      return true;
+    }
+    return false;
   }
 
   async start() {
@@ -91,10 +102,8 @@ export class Loop {
 
   /** kill -9, without any chance to tidy up. */
   async kill() {
-    if (!this.#child || this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const exit = once(this.#child, "exit");
-    process.kill(-this.#child.pid, "SIGKILL");
-    await exit;
+    const exit = this.#child && once(this.#child, "exit");
+    if (this.#signal()) await exit;
   }
 
   /** The record of an object of the ready line's bucket. */

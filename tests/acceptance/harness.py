@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -26,6 +27,9 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).absolut
 READY_SECONDS = 30
 
 T = TypeVar("T")
+
+# A killed test must still stop what it started: let the `finally` of every context run.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 class Suite:
@@ -205,7 +209,6 @@ class Loop:
     def __init__(self, data: Path) -> None:
         self.data = data
         self._program: Program | None = None
-        self.start()
 
     def start(self) -> None:
         self._program = Program(
@@ -245,22 +248,32 @@ class Loop:
 
 
 @contextmanager
-def loop(data: Path) -> Iterator[Loop]:
-    """A running loop, stopped at the end whatever happens."""
-    started = Loop(data)
-    try:
-        yield started
-    finally:
-        started.stop()
+def loop(suite: Suite) -> Iterator[Loop]:
+    """A running loop over fresh data, stopped at the end whatever happens. That it starts is a check of the suite."""
+    with TemporaryDirectory() as data:
+        running = Loop(Path(data))
+        suite.run("oss-callback-dev gets ready", running.start)
+        if suite.failed:
+            sys.exit(suite.finish())
+        try:
+            yield running
+        finally:
+            running.stop()
 
 
 def fetch_json(request: urllib.request.Request, seconds: float = 15) -> tuple[int, Any]:
     """The status and the JSON of an answer, whether it is a success or not."""
     try:
         with urllib.request.urlopen(request, timeout=seconds) as answer:
-            return answer.status, json.load(answer)
+            status, text = answer.status, answer.read()
     except urllib.error.HTTPError as refusal:
-        return refusal.code, json.load(refusal)
+        status, text = refusal.code, refusal.read()
+    except OSError as fault:
+        raise AssertionError(f"{request.full_url}: expected an answer, saw {fault!r}") from None
+    try:
+        return status, json.loads(text)
+    except ValueError:
+        raise AssertionError(f"{request.full_url}: expected JSON, saw status {status} and {text!r}") from None
 
 
 def callback_body(body_type: str) -> str:

@@ -26,7 +26,19 @@ from urllib.parse import quote
 import samcli
 
 from dynamodb import TABLE, dynamodb
-from harness import REPOSITORY, TARGET, Suite, accepts, expect, expect_that, fetch_json, free_port, running, tool
+from harness import (
+    REPOSITORY,
+    TARGET,
+    Program,
+    Suite,
+    accepts,
+    expect,
+    expect_that,
+    fetch_json,
+    free_port,
+    running,
+    tool,
+)
 
 sys.path.insert(0, str(REPOSITORY / "events"))
 from make import GENUINE, LAMBDA, Request  # noqa: E402
@@ -116,12 +128,16 @@ def outcome(status: int, answer: dict[str, Any]) -> tuple[int, str]:
 class Emulator:
     """The Runtime Interface Emulator around the deployed binary. It takes one event at a time."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, program: Program, port: int) -> None:
+        self.program = program
         self.url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
 
     def invoke(self, event: dict[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(self.url, data=json.dumps(event).encode(), method="POST")
-        return fetch_json(request, seconds=30)[1]
+        try:
+            return fetch_json(request, seconds=30)[1]
+        except AssertionError as fault:
+            raise AssertionError(f"{fault}\n{self.program.last_words()}") from None
 
     def outcome(self, event: dict[str, Any]) -> tuple[int, str]:
         result = self.invoke(event)
@@ -144,7 +160,7 @@ def emulated(bootstrap: Path, environment: dict[str, str]) -> Iterator[Emulator]
     environment = {**environment, "AWS_LAMBDA_FUNCTION_NAME": FUNCTION, "AWS_LAMBDA_FUNCTION_TIMEOUT": "10"}
     with running(command, environment) as rie:
         rie.wait_until("the Runtime Interface Emulator to listen", lambda: accepts(port))
-        yield Emulator(port)
+        yield Emulator(rie, port)
 
 
 def event(name: str) -> dict[str, Any]:

@@ -14,8 +14,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from harness import HERE, Suite, expect, expect_that, loop, wait_for
@@ -75,7 +73,7 @@ def collect(errors: list[str]) -> dict[str, str]:
 def main() -> int:
     suite = Suite("The printed examples")
     found: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as data, loop(Path(data)) as running:
+    with loop(suite) as running:
         suite.run("all three are printed", lambda: found.update(collect(running.errors)))
         for name, script in found.items():
             suite.run(f"the {name} example", check_example, name, script)

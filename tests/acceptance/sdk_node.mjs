@@ -191,7 +191,8 @@ async function main(scratch) {
   const loop = new Loop(join(scratch, "data"));
   const server = await scriptedServer();
   try {
-    await loop.start();
+    await suite.run("oss-callback-dev gets ready", () => loop.start());
+    if (suite.failed) return;
     const answers = [];
     for (const picture of PICTURES) {
       const data = await readFile(join(scratch, "pictures", picture.file));
@@ -218,8 +219,8 @@ async function main(scratch) {
     await loop.kill();
     server.closeAllConnections();
     server.close();
+    suite.finish();
   }
-  suite.finish();
 }
 
 const scratch = await mkdtemp(join(tmpdir(), "oss-callback-node-"));

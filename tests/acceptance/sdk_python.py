@@ -10,13 +10,11 @@ import base64
 import json
 import re
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import alibabacloud_oss_v2 as oss
@@ -212,7 +210,7 @@ FAILURES = {
 def main() -> int:
     suite = Suite("Python SDK")
     answers: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as data, loop(Path(data)) as running:
+    with loop(suite) as running:
         uploader = Uploader(running.ready)
         for picture in all_pictures():
             suite.run(f"{picture.key} becomes two thumbnails", check_picture, uploader, picture, answers)
