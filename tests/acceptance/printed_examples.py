@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from harness import HERE, Suite, expect, expect_that, loop, wait_for
