@@ -19,24 +19,6 @@ const ALIASES: [(&str, &str); 4] = [
     ("imageInfo.format", "format"),
 ];
 
-/// The system variables of OSS. Protocol: the user guide lists the first eight only; the others are substituted as well.
-const SYSTEM_FIELDS: [&str; 14] = [
-    "bucket",
-    "object",
-    "etag",
-    "size",
-    "mimeType",
-    "imageInfo.height",
-    "imageInfo.width",
-    "imageInfo.format",
-    "crc64",
-    "contentMd5",
-    "vpcId",
-    "clientIp",
-    "reqId",
-    "operation",
-];
-
 /// The field that carries our own token. It is never stored, logged or returned.
 const TOKEN: &str = "token";
 
@@ -99,7 +81,7 @@ impl Callback {
             request_id: take("reqId").or(verified.request_id),
             custom: BTreeMap::new(),
         };
-        for name in SYSTEM_FIELDS {
+        for name in FieldNames::CANONICAL {
             fields.remove(name);
         }
         let custom = fields.into_iter().map(|(name, field)| (name, field.into_text())).collect();
@@ -294,7 +276,7 @@ impl<'de> Deserialize<'de> for Object {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
     use proptest::collection::btree_map;
@@ -313,7 +295,7 @@ mod tests {
 
     /// Fields with the names that mean something more often than others.
     fn fields() -> impl Strategy<Value = BTreeMap<String, String>> {
-        let system = proptest::sample::select(SYSTEM_FIELDS.to_vec()).prop_map(str::to_owned);
+        let system = proptest::sample::select(FieldNames::CANONICAL.to_vec()).prop_map(str::to_owned);
         let alias = proptest::sample::select(ALIASES.to_vec()).prop_map(|(_, alias)| alias.to_owned());
         let name = prop_oneof![4 => system, 1 => alias, 1 => Just(TOKEN.to_owned()), 2 => "\\PC{0,8}"];
         let value = prop_oneof![

@@ -160,7 +160,8 @@ impl Rule {
 pub struct Fields(BTreeMap<String, String>);
 
 impl Fields {
-    /// The system variables that a body may carry under another name.
+    /// The system variables of OSS, each of which a body may carry under another name. Protocol: the user guide lists the
+    /// first eight only; the others are substituted as well.
     pub const CANONICAL: [&'static str; 14] = [
         "bucket",
         "object",

@@ -11,18 +11,23 @@ use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task;
 
-use super::{Page, Put, Query, Records, RecordsError, cursor};
+use super::{Page, Put, Query, Records, RecordsError};
 use crate::record::{Record, RecordKey, Version};
+
+mod scan;
+mod write;
+
+use scan::Scan;
+use write::{Job, write_until_closed};
 
 /// Bucket, NUL, object: the bucket holds no NUL, so different objects never share a key and a bucket's objects stand together,
 /// ordered by their bytes. The value is the record as JSON.
@@ -40,12 +45,6 @@ const CACHE_SIZE: usize = 64 * 1024 * 1024;
 
 /// Puts that may wait for the writer; beyond that, callers wait to hand theirs over.
 const WAITING_PUTS: usize = 1024;
-
-/// Puts in one transaction at most, so that the first of them is not kept waiting for a long queue.
-const BATCH: usize = 256;
-
-/// Items that one page of a listing looks at.
-const EXAMINED_PER_PAGE: usize = 10_000;
 
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -280,132 +279,10 @@ impl Store {
     }
 }
 
-/// What the caller of a put is told.
-type Outcome = Result<Put, RecordsError>;
-
-/// A put that waits for the writer.
-struct Job {
-    key: Vec<u8>,
-    value: Vec<u8>,
-    expected: Option<Version>,
-    answer: oneshot::Sender<Outcome>,
-}
-
-/// The writer: commits whatever is waiting, again and again, until nobody can send any more.
-fn write_until_closed(store: &Store, mut jobs: mpsc::Receiver<Job>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
-        match store.with(|database| commit(database, &batch)) {
-            Ok(outcomes) => answer(batch.drain(..).zip(outcomes)),
-            Err(error) => {
-                let reason = error.to_string();
-                answer(batch.drain(..).map(|job| (job, Err(RecordsError::Unavailable(reason.clone())))));
-            }
-        }
-    }
-}
-
-fn answer(outcomes: impl Iterator<Item = (Job, Outcome)>) {
-    for (job, outcome) in outcomes {
-        // The caller may have given up waiting.
-        let _ = job.answer.send(outcome);
-    }
-}
-
-/// Applies the puts in one transaction; what it returns may be told once it has returned.
-fn commit(database: &Database, batch: &[Job]) -> Result<Vec<Outcome>, redb::Error> {
-    let transaction = database.begin_write()?;
-    let mut table = transaction.open_table(RECORDS)?;
-    let outcomes = batch.iter().map(|job| apply(&mut table, job)).collect::<Result<Vec<_>, _>>()?;
-    drop(table);
-    if outcomes.iter().any(|outcome| matches!(outcome, Ok(Put::Stored))) {
-        transaction.commit()?;
-    } else {
-        transaction.abort()?;
-    }
-    Ok(outcomes)
-}
-
-/// Applies one put. An outer error ends the whole transaction, an inner one concerns this put alone.
-fn apply(table: &mut Table<'_, &[u8], &[u8]>, job: &Job) -> Result<Outcome, redb::Error> {
-    if let Some(standing) = table.get(job.key.as_slice())? {
-        match decode::<Version>(&job.key, standing.value()) {
-            Ok(version) if Some(version) == job.expected => {}
-            Ok(_) => return Ok(decode(&job.key, standing.value()).map(|record| Put::Lost(Some(Box::new(record))))),
-            Err(error) => return Ok(Err(error)),
-        }
-    } else if job.expected.is_some() {
-        return Ok(Ok(Put::Lost(None)));
-    }
-    table.insert(job.key.as_slice(), job.value.as_slice())?;
-    Ok(Ok(Put::Stored))
-}
-
 fn read_one(database: &Database, key: &[u8]) -> Result<Result<Option<Record>, RecordsError>, redb::Error> {
     let table = database.begin_read()?.open_table(RECORDS)?;
     let stored = table.get(key)?;
     Ok(stored.map(|value| decode(key, value.value())).transpose())
-}
-
-/// A page about to be read.
-struct Scan {
-    query: Query,
-    /// What every key in question begins with.
-    scope: Vec<u8>,
-    start: Bound<Vec<u8>>,
-    /// Items to look at.
-    budget: usize,
-}
-
-impl Scan {
-    fn new(query: Query) -> Result<Self, RecordsError> {
-        let scope = scope_of(&query);
-        let start = match &query.cursor {
-            None => Bound::Included(scope.clone()),
-            Some(cursor) => Bound::Excluded(last_key(cursor, &scope)?),
-        };
-        Ok(Self { query, scope, start, budget: EXAMINED_PER_PAGE })
-    }
-
-    fn page(&self, database: &Database) -> Result<Result<Page, RecordsError>, redb::Error> {
-        let table = database.begin_read()?.open_table(RECORDS)?;
-        let start = self.start.as_ref().map(Vec::as_slice);
-        let mut page = Page::default();
-        let mut last = Vec::new();
-        for (examined, item) in table.range::<&[u8]>((start, Bound::Unbounded))?.enumerate() {
-            let (key, value) = item?;
-            if !key.value().starts_with(&self.scope) {
-                break;
-            }
-            if examined == self.budget || page.records.len() == self.query.limit.max(1) {
-                page.cursor = Some(cursor::after(&last));
-                break;
-            }
-            match decode::<Record>(key.value(), value.value()) {
-                Ok(record) if self.query.matches(&record) => page.records.push(record),
-                Ok(_) => {}
-                Err(error) => return Ok(Err(error)),
-            }
-            last.clear();
-            last.extend_from_slice(key.value());
-        }
-        Ok(Ok(page))
-    }
-}
-
-/// What the key of every record that the query can match begins with.
-fn scope_of(query: &Query) -> Vec<u8> {
-    match &query.bucket {
-        Some(bucket) => stored_key(&RecordKey::new(bucket.as_str(), query.prefix.as_deref().unwrap_or_default())),
-        None => Vec::new(),
-    }
-}
-
-/// The key that the page before ended with.
-fn last_key(cursor: &str, scope: &[u8]) -> Result<Vec<u8>, RecordsError> {
-    let key = cursor::last_key(cursor)?;
-    let ours = key.contains(&0) && key.starts_with(scope) && std::str::from_utf8(&key).is_ok();
-    if ours { Ok(key) } else { Err(RecordsError::BadCursor) }
 }
 
 fn stored_key(key: &RecordKey) -> Vec<u8> {
@@ -485,6 +362,7 @@ mod tests {
     use redb::backends::FileBackend;
     use tempfile::TempDir;
 
+    use super::write::commit;
     use super::*;
     use crate::record::{Facts, Plan, Transition};
 
@@ -611,7 +489,8 @@ mod tests {
         let mut query = Query { custom: vec![("uid".to_owned(), "1".to_owned())], limit: 10, ..Query::default() };
         let mut pages = 0;
         loop {
-            let scan = Scan { budget: 2, ..Scan::new(query.clone()).unwrap() };
+            let mut scan = Scan::new(query.clone()).unwrap();
+            scan.budget = 2;
             let page = records.store.with(|database| scan.page(database)).unwrap().unwrap();
             pages += 1;
             assert_eq!(page.records, []);
