@@ -133,35 +133,46 @@ impl App {
         }
     }
 
-    /// The steps of a callback, in the order in which they may fail.
+    /// The steps of a callback, in the order in which they may fail. Once the record is written nothing fails any more: what
+    /// is not finished in time is answered as it stands.
     async fn callback(&self, incoming: Incoming, candidates: Vec<Vec<u8>>) -> Result<Answer, Failure> {
-        let received = incoming.received;
+        let times = self.times(incoming.received);
         let signed = SignedRequest::receive(incoming, candidates, self.parts.budget.as_millis())?;
         let verified = verify(signed, self.parts.keys.as_ref())?;
         let callback = Callback::parse(verified, self.parts.rules.fields())?;
         let admitted = Admitted::judge(callback, &self.parts.buckets)?;
-        let settled = self.settle(&admitted, self.answer_by(received)).await?;
-        let key = admitted.key();
-        let request_id = admitted.request_id();
-        let reply = match &settled {
-            Settled::Ignored => Reply::ignored(&key.bucket, &key.object, request_id),
-            Settled::Stands(record) => Reply::recorded(record, record.state.as_str(), record.reason, request_id),
-            Settled::Unfinished(record, state, reason) => {
-                Reply::recorded(record, state.as_str(), Some(*reason), request_id)
+        let mut settled = self.settle(&admitted).await?;
+        for _ in 0..ROUNDS {
+            let Settled::Recorded(record, lease) = settled else { break };
+            let standing = record.clone();
+            settled = match tokio::time::timeout_at(times.last_word, self.finish(record, lease, times.work)).await {
+                Ok(finished) => finished,
+                Err(_) => Settled::Unfinished(standing, Reason::OutOfTime),
+            };
+            let Settled::Stands(record) = &settled else { break };
+            if record.state != State::Received || record.reason != Some(Reason::ObjectChanged) {
+                break;
             }
-        };
-        Ok(Answer { reply, done: settled.name(), key: Some(key.clone()) })
+            // The object changed under the work, so the whole question is new, as long as there is time.
+            match tokio::time::timeout_at(times.work, self.settle(&admitted)).await {
+                Ok(Ok(again)) => settled = again,
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        let (done, reply) = settled.reply(admitted.key(), admitted.request_id());
+        Ok(Answer { reply, done, key: Some(admitted.key().clone()) })
     }
 
-    /// When a callback stops waiting for work, so that the answer itself still fits into the budget; where nothing runs
-    /// after the answer, so does giving back the lease.
-    fn answer_by(&self, received: Instant) -> tokio::time::Instant {
-        let margin = self.parts.budget / if self.parts.works_after_answer { 10 } else { 3 };
-        tokio::time::Instant::from_std(received + self.parts.budget.saturating_sub(margin))
+    /// When work is no longer waited for, and when the answer is given as things stand. Where nothing runs after the
+    /// answer, giving back the lease must fit between the two.
+    fn times(&self, received: Instant) -> Times {
+        let budget = self.parts.budget;
+        let before = |share: u32| tokio::time::Instant::from_std(received + budget.saturating_sub(budget / share));
+        Times { work: before(if self.parts.works_after_answer { 10 } else { 3 }), last_word: before(25) }
     }
 
-    /// Read, HEAD, compare and set, until the record describes the object; then the work that is due.
-    async fn settle(&self, admitted: &Admitted, answer_by: tokio::time::Instant) -> Result<Settled, Failure> {
+    /// Read, HEAD, compare and set, until the record describes the object, or is known to.
+    async fn settle(&self, admitted: &Admitted) -> Result<Settled, Failure> {
         let key = admitted.key();
         let lease = Worker::lease();
         for round in 0..ROUNDS {
@@ -181,17 +192,17 @@ impl App {
                     }
                 }
             };
-            return match (confirmation, standing) {
-                (Confirmation::Gone, _) | (_, None) => Ok(Settled::Ignored),
+            return Ok(match (confirmation, standing) {
+                (Confirmation::Gone, _) | (_, None) => Settled::Ignored,
+                (Confirmation::Known(_), Some(record)) => Settled::Recorded(record, lease),
                 // What OSS confirmed earlier it need not confirm again for a duplicate.
                 (Confirmation::Unverified(claimed, _), Some(record)) if record.is_known_from(&claimed.facts) => {
-                    Ok(Settled::Stands(record))
+                    Settled::Stands(record)
                 }
-                (Confirmation::Unverified(_, reason), Some(record)) => {
-                    Ok(Settled::Unfinished(record, State::Unverified, reason))
+                (Confirmation::Unverified(claimed, reason), Some(record)) => {
+                    Settled::Unverified(record.claimed(&claimed.facts), reason)
                 }
-                (Confirmation::Known(_), Some(record)) => self.finish(record, lease, answer_by).await,
-            };
+            });
         }
         Err(Failure::Busy)
     }
@@ -205,7 +216,7 @@ impl App {
         lease: &Lease,
     ) -> Option<Record> {
         let now = Timestamp::now();
-        let (Confirmed { facts, upload }, plan) = match confirmation {
+        let (Confirmed { facts, upload, .. }, plan) = match confirmation {
             Confirmation::Gone => return previous.and_then(|record| record.delete(now)),
             Confirmation::Known(confirmed) => (confirmed, self.plan(key, &confirmed.facts, lease)),
             Confirmation::Unverified(confirmed, reason) => (confirmed, Plan::Verify(*reason)),
@@ -226,96 +237,108 @@ impl App {
         }
     }
 
-    /// Brings a record to its end if that can be done before `answer_by`: does the work that is ours, takes over what is
-    /// due, waits for what others do.
-    async fn finish(
-        &self,
-        mut record: Record,
-        lease: Lease,
-        answer_by: tokio::time::Instant,
-    ) -> Result<Settled, Failure> {
-        let Some(worker) = &self.worker else { return Ok(Settled::Stands(record)) };
+    /// Brings a record to its end if that can be done in time: does the work that is ours, takes over what is due, waits for
+    /// what others do. The record itself is safe already, so a store that fails now costs no more than the waiting.
+    async fn finish(&self, record: Record, lease: Lease, until: tokio::time::Instant) -> Settled {
+        let Some(worker) = &self.worker else { return Settled::Stands(record) };
+        let mut standing = record;
         let mut pause = Duration::from_millis(25);
         loop {
-            if record.is_leased_by(&lease.owner) {
-                return Ok(self.work(worker, record, lease.owner, answer_by).await);
+            if standing.is_leased_by(&lease.owner) {
+                return self.work(worker, standing, lease.owner, until).await;
             }
-            if let Some(next) = record.lease(lease.clone(), Timestamp::now()) {
-                match self.parts.records.put(&next, Some(record.version())).await.map_err(store_failure)? {
-                    Put::Stored => record = next,
-                    Put::Lost(Some(current)) => record = *current,
-                    Put::Lost(None) => return Ok(Settled::Ignored),
+            if let Some(next) = standing.lease(lease.clone(), Timestamp::now()) {
+                match self.parts.records.put(&next, Some(standing.version())).await {
+                    Ok(Put::Stored) => standing = next,
+                    Ok(Put::Lost(Some(current))) => standing = *current,
+                    Ok(Put::Lost(None)) => return Settled::Ignored,
+                    Err(error) => return failed_later(standing, &error),
                 }
                 continue;
             }
-            if record.state != State::Processing {
-                return Ok(Settled::Stands(record));
+            if standing.state != State::Processing {
+                return Settled::Stands(standing);
             }
-            if tokio::time::Instant::now() + pause >= answer_by {
-                return Ok(Settled::Unfinished(record, State::Processing, Reason::LeasedElsewhere));
+            if tokio::time::Instant::now() + pause >= until {
+                return Settled::Unfinished(standing, Reason::LeasedElsewhere);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(200));
-            match self.parts.records.get(&record.key()).await.map_err(store_failure)? {
-                Some(current) => record = current,
-                None => return Ok(Settled::Ignored),
+            match self.parts.records.get(&standing.key()).await {
+                Ok(Some(current)) => standing = current,
+                Ok(None) => return Settled::Ignored,
+                Err(error) => return failed_later(standing, &error),
             }
         }
     }
 
-    /// Does the work on a record that we hold, as far as there is time. The record itself is safe already.
-    async fn work(
-        &self,
-        worker: &Arc<Worker>,
-        record: Record,
-        owner: String,
-        answer_by: tokio::time::Instant,
-    ) -> Settled {
+    /// Does the work on a record that we hold, as far as there is time.
+    async fn work(&self, worker: &Arc<Worker>, record: Record, owner: String, until: tokio::time::Instant) -> Settled {
         let mut task = tokio::spawn({
             let (worker, record, owner) = (Arc::clone(worker), record.clone(), owner.clone());
             async move { worker.work(record, &owner).await }
         });
-        let unfinished = |record| Settled::Unfinished(record, State::Processing, Reason::OutOfTime);
-        match tokio::time::timeout_at(answer_by, &mut task).await {
+        match tokio::time::timeout_at(until, &mut task).await {
             Ok(Ok(Ok(done))) => Settled::Stands(done),
-            Ok(Ok(Err(error))) => {
-                tracing::error!(%error, "the record store failed at the end of the work");
-                unfinished(record)
-            }
+            Ok(Ok(Err(error))) => failed_later(record, &error),
             Ok(Err(error)) => {
                 tracing::error!(%error, "the work broke off");
-                unfinished(record)
+                Settled::Unfinished(record, Reason::OutOfTime)
             }
-            Err(_) if self.parts.works_after_answer => unfinished(record),
+            Err(_) if self.parts.works_after_answer => Settled::Unfinished(record, Reason::OutOfTime),
             Err(_) => {
                 task.abort();
                 match worker.release(record.clone(), &owner).await {
                     Ok(released) => Settled::Stands(released),
-                    Err(_) => unfinished(record),
+                    Err(error) => failed_later(record, &error),
                 }
             }
         }
     }
 }
 
-/// How a callback ended.
+/// The times of one callback.
+struct Times {
+    /// Until then work is waited for.
+    work: tokio::time::Instant,
+    /// Then the answer is given, whatever is still going on.
+    last_word: tokio::time::Instant,
+}
+
+/// How far a callback has come.
 enum Settled {
-    /// There is no such object, and no record of it.
+    /// There is no such object.
     Ignored,
+    /// Written down; work may be due under this lease.
+    Recorded(Record, Lease),
     /// The record says it all.
     Stands(Record),
-    /// The record, and what this request learned beyond it.
-    Unfinished(Record, State, Reason),
+    /// Recorded, but the work is not at its end, for this reason.
+    Unfinished(Record, Reason),
+    /// OSS could not be asked: the record with the callback's claims.
+    Unverified(Record, Reason),
 }
 
 impl Settled {
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Ignored => "ignored",
-            Self::Stands(record) => record.state.as_str(),
-            Self::Unfinished(_, state, _) => state.as_str(),
-        }
+    /// The answer, and the word for the log.
+    fn reply(&self, key: &RecordKey, request_id: Option<&str>) -> (&'static str, Reply) {
+        let (record, state, reason) = match self {
+            Self::Recorded(record, _) | Self::Stands(record) if record.state != State::Deleted => {
+                (record, record.state, record.reason)
+            }
+            Self::Unfinished(record, reason) => (record, record.state, Some(*reason)),
+            Self::Unverified(record, reason) => (record, State::Unverified, Some(*reason)),
+            Self::Ignored | Self::Recorded(..) | Self::Stands(_) => {
+                return ("ignored", Reply::ignored(&key.bucket, &key.object, request_id));
+            }
+        };
+        (state.as_str(), Reply::recorded(record, state.as_str(), reason, request_id))
     }
+}
+
+fn failed_later(record: Record, error: &RecordsError) -> Settled {
+    tracing::error!(%error, "the record store failed after the record was written");
+    Settled::Unfinished(record, Reason::OutOfTime)
 }
 
 fn store_failure(error: RecordsError) -> Failure {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use percent_encoding::percent_decode;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::error::{Failure, quoted};
 use crate::media::Fields as FieldNames;
@@ -22,6 +24,10 @@ const ALIASES: [(&str, &str); 4] = [
 /// The field that carries our own token. It is never stored, logged or returned.
 const TOKEN: &str = "token";
 
+/// Keeps other files from making what only this one may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Proof;
+
 /// What a callback says. OSS signed it; whether it is true, and about our bucket, is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Callback {
@@ -35,6 +41,7 @@ pub struct Callback {
     pub(crate) crc64: Option<u64>,
     pub(crate) request_id: Option<String>,
     pub(crate) custom: BTreeMap<String, String>,
+    _proof: Proof,
 }
 
 impl Callback {
@@ -73,13 +80,15 @@ impl Callback {
             bucket: take("bucket"),
             etag: take("etag").map(|text| etag(&text)).transpose()?,
             size: take("size").map(|text| integer("size", &text)).transpose()?,
-            mime: take("mimeType"),
+            // HEAD has the last word on it, so an odd one is worth no refusal.
+            mime: take("mimeType").filter(|mime| mime.len() <= 255 && !mime.contains(|sign: char| sign.is_control())),
             height: take("imageInfo.height").map(|text| integer("imageInfo.height", &text)).transpose()?,
             width: take("imageInfo.width").map(|text| integer("imageInfo.width", &text)).transpose()?,
             crc64: take("crc64").map(|text| integer("crc64", &text)).transpose()?,
             // The copy in the header is not signed, so it only fills in.
-            request_id: take("reqId").or(verified.request_id),
+            request_id: take("reqId").map(request_id).transpose()?.or(verified.request_id),
             custom: BTreeMap::new(),
+            _proof: Proof,
         };
         for name in FieldNames::CANONICAL {
             fields.remove(name);
@@ -110,6 +119,12 @@ fn etag(text: &str) -> Result<String, Failure> {
         && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
         && parts.is_none_or(|parts| (1..=5).contains(&parts.len()) && parts.bytes().all(|byte| byte.is_ascii_digit()));
     if valid { Ok(bare.to_ascii_uppercase()) } else { Err(bad("etag", format!("is {}, not an ETag", quoted(text)))) }
+}
+
+/// Protocol: 24 hexadecimal digits; other text is let through as far as it cannot do harm in an answer or a log.
+fn request_id(text: String) -> Result<String, Failure> {
+    let fits = text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(text) } else { Err(bad("reqId", format!("is {}, not a request id", quoted(&text)))) }
 }
 
 fn is_unexpanded(text: &str) -> bool {
@@ -185,28 +200,32 @@ fn form_text(encoded: &[u8]) -> Result<String, Failure> {
 }
 
 fn json_fields(body: &[u8]) -> Result<Fields, Failure> {
-    let Object(members) = serde_json::from_slice(body).map_err(|error| Failure::BadBody {
+    let Members::<Box<RawValue>>(members) = json(body)?;
+    let mut fields = Fields::new();
+    for (name, value) in members {
+        let value = value.get();
+        if name != "imageInfo" {
+            insert(&mut fields, name, field(json(value.as_bytes())?))?;
+        } else if value.starts_with('{') {
+            // It may come as an object of its own, or as null for what is no picture.
+            let Members::<Value>(parts) = json(value.as_bytes())?;
+            for (part, value) in parts {
+                insert(&mut fields, format!("imageInfo.{part}"), field(value))?;
+            }
+        }
+    }
+    Ok(fields)
+}
+
+fn json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(text).map_err(|error| Failure::BadBody {
         problem: format!(
             "it is not a JSON object with one value a name (line {}, column {}); in JSON mode OSS adds the quotes around \
              text itself, so callbackBody must not",
             error.line(),
             error.column()
         ),
-    })?;
-    let mut fields = Fields::new();
-    for (name, value) in members {
-        match value {
-            // `imageInfo` may come as an object of its own, or as null for what is no picture.
-            Value::Object(parts) if name == "imageInfo" => {
-                for (part, value) in parts {
-                    insert(&mut fields, format!("imageInfo.{part}"), field(value))?;
-                }
-            }
-            Value::Null if name == "imageInfo" => {}
-            value => insert(&mut fields, name, field(value))?,
-        }
-    }
-    Ok(fields)
+    })
 }
 
 fn field(value: Value) -> Field {
@@ -247,19 +266,19 @@ fn rename(fields: &mut Fields, names: &FieldNames) {
 }
 
 /// The members of a JSON object in order, duplicates kept, so that they can be refused.
-struct Object(Vec<(String, Value)>);
+struct Members<T>(Vec<(String, T)>);
 
-impl<'de> Deserialize<'de> for Object {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Object;
+        struct Collect<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Collect<T> {
+            type Value = Members<T>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a JSON object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<T>, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
@@ -267,10 +286,10 @@ impl<'de> Deserialize<'de> for Object {
                         return Err(A::Error::custom("more than 1,000 fields"));
                     }
                 }
-                Ok(Object(members))
+                Ok(Members(members))
             }
         }
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(Collect(PhantomData))
     }
 }
 
@@ -283,8 +302,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(content_type: &str, body: impl Into<bytes::Bytes>) -> Result<Callback, Failure> {
-        let verified = Verified { body: body.into(), content_type: Some(content_type.to_owned()), request_id: None };
-        Callback::parse(verified, &FieldNames::default())
+        Callback::parse(Verified::for_tests(content_type, body), &FieldNames::default())
     }
 
     fn as_form(fields: &BTreeMap<String, String>) -> String {
@@ -313,9 +331,8 @@ mod tests {
     fn names_of_the_rules_count_where_the_canonical_field_is_absent_and_may_swap() {
         let parse = |rules: &str, body: &str| {
             let rules = crate::media::Rules::parse(rules).unwrap();
-            let content_type = Some("application/x-www-form-urlencoded".to_owned());
-            let body = bytes::Bytes::from(body.to_owned());
-            Callback::parse(Verified { body, content_type, request_id: None }, rules.fields()).unwrap()
+            let verified = Verified::for_tests("application/x-www-form-urlencoded", body.to_owned());
+            Callback::parse(verified, rules.fields()).unwrap()
         };
         assert_eq!(parse("[fields]\nobject = \"path\"", "path=p&filename=f").object, "p");
         let both = parse("[fields]\nobject = \"path\"", "object=o&path=p");

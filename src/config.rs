@@ -207,6 +207,9 @@ impl Config {
         let rules = reader.rules();
         let budget = reader.parsed("OSS_CALLBACK_BUDGET_MS", Some("4000"), budget);
         let oss = reader.oss();
+        if let Some(format) = source.get("OSS_CALLBACK_LOG").filter(|format| format != "text" && format != "json") {
+            reader.fault(format!("OSS_CALLBACK_LOG: {} is neither text nor json.", quoted(&format)));
+        }
         if source.get("OSS_CALLBACK_TOKENS").is_some() {
             reader.fault("OSS_CALLBACK_TOKENS is set, but this version does not check tokens yet. Unset it.");
         }

@@ -1,7 +1,7 @@
 //! Every way in which a request can fail, each with its status, its stable code and its public sentence.
 //!
 //! The sentences are for the person who reads them: what was wrong, with which value, what to do. They never hold a
-//! signature, a token, a key or a body.
+//! signature, a key or a whole body; of one field's value at most 100 characters.
 
 use http::StatusCode;
 
@@ -196,13 +196,15 @@ impl Failure {
                 format!("The bucket {bucket} with this object is not in OSS_CALLBACK_BUCKETS.")
             }
             Self::StoreUnavailable { .. } => {
-                "The record store did not answer in time, so nothing is recorded. Try again.".to_owned()
+                "The record store did not answer in time, so it may be that nothing is recorded. Try again.".to_owned()
             }
             Self::Busy => "Too many requests are at the same object. Try again.".to_owned(),
             Self::Timeout { budget_ms } => {
                 format!("The request could not be finished within {budget_ms} ms. Try again.")
             }
-            Self::Internal => "An internal error; nothing is recorded. The log has the details.".to_owned(),
+            Self::Internal => {
+                "An internal error; it may be that nothing is recorded. The log has the details.".to_owned()
+            }
         }
     }
 }

@@ -234,6 +234,15 @@ pub struct Facts {
     pub confirmed: bool,
 }
 
+impl Facts {
+    /// Whether these claims contradict nothing that OSS says.
+    pub fn agree_with(&self, confirmed: &Self) -> bool {
+        agree(self.etag.as_ref(), confirmed.etag.as_ref())
+            && agree(self.size.as_ref(), confirmed.size.as_ref())
+            && agree(self.crc64.as_ref(), confirmed.crc64.as_ref())
+    }
+}
+
 /// What the upload's own callback says beyond the facts. Absent for a callback that is about another version than the facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Upload {
@@ -352,18 +361,33 @@ impl Record {
         Version { generation: self.generation, revision: self.revision }
     }
 
-    /// Whether `facts` describe the version that this record describes. What either side does not know says nothing, so
-    /// that a callback without an ETag is compared by its size alone.
+    /// Whether `facts` describe the version that this record describes.
+    ///
+    /// Against what OSS confirmed, a claim is compared by what it says: a callback without an ETag by its size alone. Of two
+    /// claims only equal ones are the same, as there is nobody to ask.
     pub fn describes(&self, facts: &Facts) -> bool {
-        self.state != State::Deleted
-            && agree(self.etag.as_ref(), facts.etag.as_ref())
-            && agree(self.size.as_ref(), facts.size.as_ref())
-            && agree(self.last_modified.as_ref(), facts.last_modified.as_ref())
+        let (etags, sizes) = ((self.etag.as_ref(), facts.etag.as_ref()), (self.size.as_ref(), facts.size.as_ref()));
+        let same = if self.confirmed || facts.confirmed {
+            agree(etags.0, etags.1) && agree(sizes.0, sizes.1)
+        } else {
+            etags.0 == etags.1 && sizes.0 == sizes.1
+        };
+        same && self.state != State::Deleted && agree(self.last_modified.as_ref(), facts.last_modified.as_ref())
     }
 
     /// Whether OSS once confirmed just this version: a claim with an ETag that says nothing new.
     pub fn is_known_from(&self, facts: &Facts) -> bool {
         self.confirmed && !self.recheck && facts.etag.is_some() && self.describes(facts)
+    }
+
+    /// This record as a callback tells it that could not be checked: with its claims, confirmed by nobody.
+    pub fn claimed(&self, claims: &Facts) -> Self {
+        let mut claimed = self.clone();
+        if !self.is_known_from(claims) {
+            claimed.set_facts(claims);
+            claimed.thumbnails.clear();
+        }
+        claimed
     }
 
     /// Whether work is due that nobody does at `now`.
@@ -466,14 +490,22 @@ impl Record {
         })
     }
 
-    /// Transition E: OSS says that the object is gone. `None` where the tombstone stands already.
+    /// Transition E: OSS, asked about the object as it is now, says that it is gone. `None` where the tombstone stands
+    /// already.
     pub fn delete(&self, now: Timestamp) -> Option<Self> {
-        (self.state != State::Deleted).then(|| Self {
+        (self.state != State::Deleted || self.recheck).then(|| Self {
             state: State::Deleted,
             reason: Some(Reason::ObjectNotFound),
+            recheck: false,
             lease: None,
             ..self.rewritten(now)
         })
+    }
+
+    /// Transition E, found while working: the version that `owner` works on is gone. `None` if `owner` no longer holds the
+    /// lease, for then the record may be about a newer version, which is none of its business.
+    pub fn gone(&self, owner: &str, now: Timestamp) -> Option<Self> {
+        self.is_leased_by(owner).then(|| self.delete(now)).flatten()
     }
 
     fn first(key: &RecordKey, facts: &Facts, upload: Option<&Upload>, plan: &Plan, now: Timestamp) -> Self {

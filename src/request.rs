@@ -122,10 +122,22 @@ impl CallbackPaths {
                 path if path.contains(['?', '#', ' ']) => {
                     Err(format!("{} holds a `?`, `#` or space; give the path of callbackUrl alone", quoted(path)))
                 }
-                path => Ok(CallbackPath { raw: path.to_owned(), decoded: percent_decode_str(path).collect() }),
+                path => Self::one(path),
             })
             .collect::<Result<Vec<_>, _>>()?;
         if paths.is_empty() { Err("no path is given".to_owned()) } else { Ok(Self(paths)) }
+    }
+
+    /// An escaped `?` or control character would make it ambiguous where the signed path ends.
+    fn one(path: &str) -> Result<CallbackPath, String> {
+        let decoded: Vec<u8> = percent_decode_str(path).collect();
+        if decoded.iter().any(|byte| *byte == b'?' || byte.is_ascii_control()) {
+            return Err(format!(
+                "{} holds an escaped `?` or control character; no callback could be proven",
+                quoted(path)
+            ));
+        }
+        Ok(CallbackPath { raw: path.to_owned(), decoded })
     }
 
     /// The candidates for the signed path, if `delivered` is one of the configured paths; `None` if it is not.
@@ -175,6 +187,10 @@ fn plus_as_space(path: Vec<u8>) -> Vec<u8> {
     path.into_iter().map(|byte| if byte == b'+' { b' ' } else { byte }).collect()
 }
 
+/// Keeps other files from making what only this one may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Proof;
+
 /// A request that has everything a callback must have. Whether OSS signed it is not known yet.
 pub struct SignedRequest {
     pub(crate) candidates: Vec<Vec<u8>>,
@@ -184,6 +200,7 @@ pub struct SignedRequest {
     pub(crate) key_url: String,
     pub(crate) content_type: Option<String>,
     pub(crate) request_id: Option<String>,
+    _proof: Proof,
 }
 
 impl fmt::Debug for SignedRequest {
@@ -213,8 +230,11 @@ impl SignedRequest {
             return Err(Failure::UnsupportedSignatureVersion { version: quoted(&version) });
         }
         // Unsigned, and only used to name the request: a bad one is as good as none.
-        let request_id = single(headers, &REQUEST_ID, "x-oss-request-id").unwrap_or_default();
-        Ok(Self { candidates, query: incoming.query, body, authorization, key_url, content_type, request_id })
+        let request_id = single(headers, &REQUEST_ID, "x-oss-request-id")
+            .unwrap_or_default()
+            .filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
+        let query = incoming.query;
+        Ok(Self { candidates, query, body, authorization, key_url, content_type, request_id, _proof: Proof })
     }
 }
 
@@ -241,7 +261,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn path() -> impl Strategy<Value = String> {
-        "(/[a-z0-9%+.~-]{1,8}){1,4}/?"
+        "(/([a-z0-9+.~-]|%20|%2B|%c3){1,8}){1,4}/?"
     }
 
     proptest! {

@@ -52,7 +52,12 @@ impl ServedRecords {
     /// # Errors
     /// If the server does not answer, or not with records.
     pub async fn get(&self, key: &RecordKey) -> Result<Option<Record>, ServedError> {
-        self.ask(&[("bucket", &key.bucket), ("object", &key.object)]).await
+        let record = self.ask(&[("bucket", &key.bucket), ("object", &key.object)]).await?;
+        if record.is_none() {
+            // Is it the record that is missing, or the route?
+            self.list(&Query { limit: 1, ..Query::default() }).await?;
+        }
+        Ok(record)
     }
 
     /// A page of records.
@@ -66,7 +71,7 @@ impl ServedRecords {
         pairs.extend(query.prefix.as_deref().map(|prefix| ("prefix", prefix)));
         pairs.extend(query.state.map(|state| ("state", state.as_str())));
         pairs.extend(query.cursor.as_deref().map(|cursor| ("cursor", cursor)));
-        self.ask(&pairs).await?.ok_or_else(|| self.failed("has no read routes"))
+        self.ask(&pairs).await?.ok_or_else(|| self.failed("has no read routes; start it with OSS_CALLBACK_API_TOKEN"))
     }
 
     /// The answer to `GET /records` with this query; `None` for 404.

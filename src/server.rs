@@ -1,4 +1,7 @@
 //! The edge to plain HTTP: a server that reads bounded requests and stops gracefully.
+//!
+//! Bytes that are no HTTP request at all (a broken request line, a target with characters that no URI may hold) are answered
+//! by the HTTP library with an empty 400; everything else gets JSON.
 
 use std::convert::Infallible;
 use std::io;
@@ -6,14 +9,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::app::App;
 use crate::error::Failure;
@@ -22,6 +26,10 @@ use crate::request::{BODY_LIMIT, Body, DeliveredPath, Incoming};
 
 /// How long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most connections at a time; further ones wait to be accepted.
+const CONNECTIONS: usize = 1024;
+/// How much of a body over the limit is read and thrown away, so that the client gets to read the refusal.
+const DRAIN_LIMIT: usize = 32 * 1024 * 1024;
 /// The most bytes of a request's head: OSS sends less than two kilobytes.
 const HEAD_LIMIT: usize = 32 * 1024;
 /// How long answers in flight may take once the server is asked to stop.
@@ -55,9 +63,14 @@ impl Server {
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
         let mut stop = std::pin::pin!(stop);
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+            let accept = async {
+                let room = Arc::clone(&room).acquire_owned().await;
+                (self.listener.accept().await, room)
+            };
+            let (accepted, room) = tokio::select! {
+                accepted = accept => accepted,
                 () = &mut stop => break,
             };
             let stream = match accepted {
@@ -75,9 +88,12 @@ impl Server {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(HEAD_LIMIT)
+                // A client that only stops sending still waits for its answer.
+                .half_close(true)
                 .serve_connection(TokioIo::new(stream), service_fn(move |request| answer(Arc::clone(&app), request)));
             let connection = graceful.watch(connection);
             tokio::spawn(async move {
+                let _room = room;
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "connection ended");
                 }
@@ -124,7 +140,11 @@ async fn answer(app: Arc<App>, request: Request<hyper::body::Incoming>) -> Resul
             headers: head.headers,
             body,
         };
-        app.handle(incoming).await
+        // A client that hangs up ends this future, but must not end what was begun: OSS never calls again.
+        match tokio::spawn(async move { app.handle(incoming).await }).await {
+            Ok(reply) => reply,
+            Err(_) => Failure::Internal.into(),
+        }
     };
     let mut response = Response::new(Full::new(reply.body));
     *response.status_mut() = reply.status;
@@ -140,11 +160,25 @@ fn health(method: &Method) -> Reply {
     }
 }
 
-async fn read(body: hyper::body::Incoming, time: Duration) -> Body {
-    match tokio::time::timeout(time, Limited::new(body, BODY_LIMIT).collect()).await {
-        Ok(Ok(whole)) => Body::Whole(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Body::TooLarge,
-        Ok(Err(_)) => Body::Broken("it broke off"),
+async fn read(mut body: hyper::body::Incoming, time: Duration) -> Body {
+    let mut bytes = BytesMut::new();
+    let mut total: usize = 0;
+    let whole = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return Body::Broken("it broke off") };
+            let Ok(data) = frame.into_data() else { continue };
+            total = total.saturating_add(data.len());
+            if total <= BODY_LIMIT {
+                bytes.extend_from_slice(&data);
+            } else if total > DRAIN_LIMIT {
+                break;
+            }
+        }
+        if total <= BODY_LIMIT { Body::Whole(std::mem::take(&mut bytes).freeze()) } else { Body::TooLarge }
+    };
+    match tokio::time::timeout(time, whole).await {
+        Ok(body) => body,
+        Err(_) if total > BODY_LIMIT => Body::TooLarge,
         Err(_) => Body::TooSlow,
     }
 }

@@ -114,6 +114,10 @@ impl Admitted {
     }
 }
 
+/// Keeps other files from making what only this one may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Proof;
+
 /// What is now known about the object, and how far it may be trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmed {
@@ -121,6 +125,7 @@ pub struct Confirmed {
     pub facts: Facts,
     /// What the callback adds; absent if it is about an older version than the facts.
     pub upload: Option<Upload>,
+    _proof: Proof,
 }
 
 /// The end of the question whether a callback is true.
@@ -136,12 +141,14 @@ pub enum Confirmation {
 
 /// Asks OSS about the object. Without OSS settings the callback's claims are taken as they are, unconfirmed.
 pub async fn confirm(admitted: &Admitted, objects: Option<&dyn Objects>) -> Confirmation {
-    let claims = || Confirmed { facts: admitted.claims(), upload: Some(admitted.upload()) };
+    let claims = || Confirmed { facts: admitted.claims(), upload: Some(admitted.upload()), _proof: Proof };
     let Some(objects) = objects else { return Confirmation::Known(claims()) };
     match objects.head(&admitted.key).await {
         Ok(facts) => {
-            let ours = admitted.callback.etag.is_none() || admitted.callback.etag == facts.etag;
-            Confirmation::Known(Confirmed { facts, upload: ours.then(|| admitted.upload()) })
+            // A callback that claims anything else is about an older version: what it says of its upload is not said of
+            // this one.
+            let upload = admitted.claims().agree_with(&facts).then(|| admitted.upload());
+            Confirmation::Known(Confirmed { facts, upload, _proof: Proof })
         }
         Err(ObjectsError::NotFound) => Confirmation::Gone,
         Err(error) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use oss_callback::app::App;
-use oss_callback::config::{Config, Purpose, Source, StoreConfig};
+use oss_callback::config::{Config, Purpose, Source, Store, StoreConfig};
 use oss_callback::record::{Record, RecordKey, State};
 use oss_callback::records::{Page, Query, Records};
 use oss_callback::served::ServedRecords;
@@ -32,7 +32,8 @@ fn serve_with(config: Config) -> Result<(), Failed> {
     use oss_callback::server::{Server, stop_signal};
     let listen = config.listen;
     let confirms = config.oss.is_some();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
         let app = Arc::new(wire::app(config)?);
         let server = Server::bind(listen, app)
             .await
@@ -45,7 +46,10 @@ fn serve_with(config: Config) -> Result<(), Failed> {
         server.serve(stop_signal()).await;
         tracing::info!("stopped");
         Ok(())
-    })
+    });
+    // A decode or a disk that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    served
 }
 
 #[cfg(not(feature = "server"))]
@@ -116,6 +120,12 @@ enum Reader {
 
 impl Reader {
     fn of(config: &StoreConfig) -> Result<Self, Failed> {
+        if let Store::Embedded(directory) = &config.store
+            && !directory.is_dir()
+        {
+            let directory = directory.display();
+            return Err(format!("there is no record store in {directory} (OSS_CALLBACK_STORE)").into());
+        }
         match wire::records(&config.store, Duration::from_secs(20)) {
             Ok(store) => Ok(Self::Store(store)),
             Err(WireError::StoreInUse(held)) => match &config.api_token {

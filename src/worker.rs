@@ -18,15 +18,18 @@ use crate::thumbnail::{self, Made, SourceFormat, ThumbnailError};
 /// How long a piece of work belongs to whoever began it.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// How often a write is tried again when another writer was faster.
-const ROUNDS: usize = 5;
+/// How often a write is tried.
+const ROUNDS: u32 = 5;
+
+/// The first pause after the store did not answer; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes the thumbnails of leased records.
 pub struct Worker {
     objects: Arc<dyn Objects>,
     records: Arc<dyn Records>,
     rules: Arc<Rules>,
-    decoding: Semaphore,
+    decoding: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Worker {
@@ -49,7 +52,7 @@ impl Worker {
     /// A worker that decodes at most one picture more than there are processors at the same time.
     pub fn new(objects: Arc<dyn Objects>, records: Arc<dyn Records>, rules: Arc<Rules>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { objects, records, rules, decoding: Semaphore::new(processors.saturating_add(1)) }
+        Self { objects, records, rules, decoding: Arc::new(Semaphore::new(processors.saturating_add(1))) }
     }
 
     /// A lease for a new piece of work, from now.
@@ -77,7 +80,7 @@ impl Worker {
             match &outcome {
                 Outcome::Ended(end) => current.commit(owner, end.clone(), now),
                 Outcome::Later(reason) => current.release(owner, *reason, now),
-                Outcome::Gone => current.delete(now),
+                Outcome::Gone => current.gone(owner, now),
             }
         })
         .await
@@ -91,21 +94,29 @@ impl Worker {
         self.write(record, |current| current.release(owner, Reason::OutOfTime, Timestamp::now())).await
     }
 
-    /// Applies a transition to the record, again on what stands there when another writer was faster.
+    /// Applies a transition to the record: again on what stands there when another writer was faster, and again after a
+    /// pause when the store did not answer, so that a passing fault does not throw finished work away.
     async fn write(
         &self,
         mut record: Record,
         transition: impl Fn(&Record) -> Option<Record>,
     ) -> Result<Record, RecordsError> {
-        for _ in 0..ROUNDS {
+        let mut failed = RecordsError::Unavailable("other writers were faster, again and again".to_owned());
+        for round in 0..ROUNDS {
             let Some(next) = transition(&record) else { return Ok(record) };
-            match self.records.put(&next, Some(record.version())).await? {
-                Put::Stored => return Ok(next),
-                Put::Lost(Some(current)) => record = *current,
-                Put::Lost(None) => return Ok(record),
+            match self.records.put(&next, Some(record.version())).await {
+                Ok(Put::Stored) => return Ok(next),
+                // It took effect after all, though the store did not say so in time.
+                Ok(Put::Lost(Some(current))) if *current == next => return Ok(next),
+                Ok(Put::Lost(Some(current))) => record = *current,
+                Ok(Put::Lost(None)) => return Ok(record),
+                Err(error) => {
+                    failed = error;
+                    tokio::time::sleep(PAUSE.saturating_mul(1 << round)).await;
+                }
             }
         }
-        Ok(record)
+        Err(failed)
     }
 
     async fn make(&self, record: &Record) -> Outcome {
@@ -121,14 +132,21 @@ impl Worker {
         if size > limits.max_bytes {
             return Outcome::Ended(End::Failed(Reason::TooManyBytes));
         }
-        let Ok(_permit) = self.decoding.acquire().await else { return Outcome::Later(Reason::OutOfTime) };
+        let Ok(permit) = Arc::clone(&self.decoding).acquire_owned().await else {
+            return Outcome::Later(Reason::OutOfTime);
+        };
         let bytes = match self.objects.get(&key, etag, limits.max_bytes).await {
             Ok(bytes) => bytes,
             Err(ObjectsError::NotFound) => return Outcome::Gone,
             Err(error) => return not_read(&key, &error),
         };
         let (wanted, limits) = (variants.to_vec(), *limits);
-        let decoded = tokio::task::spawn_blocking(move || thumbnail::make(&bytes, &wanted, &limits)).await;
+        let decoded = tokio::task::spawn_blocking(move || {
+            // Decoding cannot be broken off, so the permit goes with it even if nobody waits any longer.
+            let _permit = permit;
+            thumbnail::make(&bytes, &wanted, &limits)
+        })
+        .await;
         let made = match decoded {
             Ok(Ok(made)) => made,
             Ok(Err(error)) => return Outcome::Ended(undecoded(&key, &error)),
@@ -173,7 +191,12 @@ impl Worker {
         };
         let size = u64::try_from(made.bytes.len()).ok();
         let target = RecordKey::new(ledger.bucket.clone(), ledger.key.clone());
-        self.objects.put(&target, made.mime, Bytes::from(made.bytes)).await?;
+        self.objects.put(&target, made.mime, Bytes::from(made.bytes)).await.map_err(|error| match error {
+            ObjectsError::NotFound => {
+                ObjectsError::Unavailable(format!("the output bucket {} does not exist", target.bucket))
+            }
+            error => error,
+        })?;
         Ok(Thumbnail {
             state: ThumbnailState::Ready,
             width: Some(made.width),

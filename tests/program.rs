@@ -128,6 +128,7 @@ fn all_faults_of_the_settings_are_told_at_once_and_nothing_starts() {
                 ("OSS_CALLBACK_RULES", "/no/such.toml"),
                 ("OSS_ENDPOINT", "oss-cn-hangzhou.aliyuncs.com"),
                 ("OSS_CALLBACK_TOKENS", "k:canary-secret"),
+                ("OSS_CALLBACK_LOG", "yaml"),
             ],
         )
         .arg("serve"),
@@ -146,6 +147,7 @@ fn all_faults_of_the_settings_are_told_at_once_and_nothing_starts() {
         "OSS_ACCESS_KEY_ID",
         "OSS_ACCESS_KEY_SECRET",
         "OSS_CALLBACK_TOKENS",
+        "OSS_CALLBACK_LOG",
     ] {
         assert!(error.contains(&format!("- {name}")), "{name} is missing from:\n{error}");
     }

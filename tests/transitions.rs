@@ -17,6 +17,7 @@ enum Event {
     Commit { owner: String, end: End },
     Release { owner: String },
     Delete,
+    Gone { owner: String },
 }
 
 fn key() -> RecordKey {
@@ -36,6 +37,7 @@ fn step(previous: Option<&Record>, event: &Event, now: Timestamp) -> Option<Reco
         Event::Commit { owner, end } => previous?.commit(owner, end.clone(), now),
         Event::Release { owner } => previous?.release(owner, Reason::OutOfTime, now),
         Event::Delete => previous?.delete(now),
+        Event::Gone { owner } => previous?.gone(owner, now),
     }
 }
 
@@ -132,6 +134,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (owner(), end()).prop_map(|(owner, end)| Event::Commit { owner, end }),
         1 => owner().prop_map(|owner| Event::Release { owner }),
         1 => Just(Event::Delete),
+        1 => owner().prop_map(|owner| Event::Gone { owner }),
     ]
 }
 
@@ -230,7 +233,7 @@ proptest! {
     #[test]
     fn an_object_that_is_deleted_and_uploaded_again_is_the_next_generation(record in records(), facts in facts()) {
         let tombstone = record.delete(at(98)).unwrap_or(record);
-        prop_assert_eq!(tombstone.state, State::Deleted);
+        prop_assert_eq!((tombstone.state, tombstone.recheck), (State::Deleted, false));
         prop_assert_eq!(&tombstone.delete(at(99)), &None);
         prop_assert!(!tombstone.is_due(at(99)));
         let again = written(Some(&tombstone), &facts, None, &Plan::Record, at(99)).unwrap();
@@ -244,6 +247,7 @@ proptest! {
             let holds = record.state == State::Processing && record.lease.as_ref().is_some_and(|lease| lease.owner == owner);
             prop_assert_eq!(record.commit(owner, end.clone(), at(99)).is_some(), holds);
             prop_assert_eq!(record.release(owner, Reason::OutOfTime, at(99)).is_some(), holds);
+            prop_assert_eq!(record.gone(owner, at(99)).is_some(), holds);
         }
     }
 

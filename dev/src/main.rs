@@ -10,6 +10,7 @@ use std::sync::Arc;
 use clap::Parser;
 use oss_callback::config::{Config, Purpose, Source, process_environment};
 use oss_callback::server::{Server, stop_signal};
+use oss_callback::signature::PublicKey;
 use oss_callback::{log, wire};
 use oss_standin::Standin;
 use serde_json::json;
@@ -76,13 +77,9 @@ async fn run(flags: Flags) -> Result<(), Failed> {
         .start()
         .await?;
     let api_token = kept_token(&flags.data.join("api-token"))?;
-    let key_file = flags.data.join("callback_pub_key.pem");
-    std::fs::write(&key_file, standin.public_key_pem())?;
-
     let settings: BTreeMap<&str, String> = BTreeMap::from([
         ("OSS_CALLBACK_LISTEN", flags.listen.to_string()),
         ("OSS_CALLBACK_BUCKETS", BUCKET.to_owned()),
-        ("OSS_CALLBACK_KEYS", format!("{}={}", standin.key_url(), key_file.display())),
         ("OSS_CALLBACK_STORE", format!("embedded:{}", flags.data.join("records").display())),
         ("OSS_CALLBACK_RULES", flags.rules.map(|path| path.display().to_string()).unwrap_or_default()),
         ("OSS_CALLBACK_API_TOKEN", api_token.clone()),
@@ -92,7 +89,8 @@ async fn run(flags: Flags) -> Result<(), Failed> {
         ("OSS_ACCESS_KEY_SECRET", ACCESS_KEY_SECRET.to_owned()),
     ]);
     let environment = |name: &str| settings.get(name).cloned();
-    let config = Config::read(&Source::new(BTreeMap::new(), &environment), Purpose::Server)?;
+    let mut config = Config::read(&Source::new(BTreeMap::new(), &environment), Purpose::Server)?;
+    config.keys.push((standin.key_url().to_owned(), PublicKey::from_pem(standin.public_key_pem())?));
     let app = Arc::new(wire::app(config)?);
     let server = Server::bind(flags.listen, app)
         .await

@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, LAST_MODIFIED};
 use http::{HeaderName, Method, Request, Response, StatusCode, Uri};
@@ -24,6 +26,7 @@ use crate::record::{Facts, RecordKey};
 const VERSION_ID: HeaderName = HeaderName::from_static("x-oss-version-id");
 const CRC64: HeaderName = HeaderName::from_static("x-oss-hash-crc64ecma");
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-oss-ec");
+const ERROR: HeaderName = HeaderName::from_static("x-oss-err");
 
 /// Unreserved characters and the slash stand for themselves in the path of an object, as OSS signs it.
 const KEY: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
@@ -148,7 +151,15 @@ impl Oss {
             .await
             .map_err(|error| malformed(&error))?;
         parts.headers.extend(unsigned);
-        self.client.request(Request::from_parts(parts, body)).await.map_err(|error| {
+        // Every request may be repeated. Once is enough for a connection that died unnoticed, as they do while a function
+        // is frozen; the time-out around it stays the same.
+        let request = Request::from_parts(parts, body);
+        let first = self.client.request(request.clone()).await;
+        let answer = match first {
+            Err(_) => self.client.request(request).await,
+            answer => answer,
+        };
+        answer.map_err(|error| {
             use std::error::Error as _;
             let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
             ObjectsError::Unavailable(format!("{error}{cause}"))
@@ -177,11 +188,23 @@ fn failure(status: StatusCode, headers: &HeaderMap) -> Option<ObjectsError> {
     let code = headers.get(ERROR_CODE).and_then(|value| value.to_str().ok()).unwrap_or("no EC");
     match status {
         status if status.is_success() => None,
+        // A bucket that does not exist, at this endpoint or for this account, says nothing about the object.
+        StatusCode::NOT_FOUND if names_no_bucket(headers) => {
+            Some(ObjectsError::Unavailable("there is no such bucket at this endpoint".to_owned()))
+        }
         StatusCode::NOT_FOUND => Some(ObjectsError::NotFound),
         StatusCode::PRECONDITION_FAILED => Some(ObjectsError::Changed),
         StatusCode::FORBIDDEN => Some(ObjectsError::Forbidden(format!("status 403, {code}"))),
         status => Some(ObjectsError::Unavailable(format!("status {}, {code}", status.as_u16()))),
     }
+}
+
+/// Protocol: an answer to HEAD has no body; the error stands in `x-oss-err` as Base64 of XML, its number in `x-oss-ec`, where
+/// the family 0015 is about buckets.
+fn names_no_bucket(headers: &HeaderMap) -> bool {
+    let xml = text(headers, &ERROR).and_then(|encoded| STANDARD.decode(encoded).ok()).unwrap_or_default();
+    let code = text(headers, &ERROR_CODE).unwrap_or_default();
+    code.starts_with("0015-") || xml.windows(12).any(|part| part == b"NoSuchBucket")
 }
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
@@ -196,7 +219,7 @@ fn facts(headers: &HeaderMap) -> Result<Facts, ObjectsError> {
     Ok(Facts {
         etag: Some(etag.trim_matches('"').to_ascii_uppercase()),
         size: Some(size.ok_or_else(|| missing("Content-Length"))?),
-        mime: text(headers, &CONTENT_TYPE),
+        mime: text(headers, &CONTENT_TYPE).filter(|mime| mime.len() <= 255),
         last_modified: modified.and_then(|time| Timestamp::try_from(time).ok()),
         version_id: text(headers, &VERSION_ID),
         crc64: text(headers, &CRC64).and_then(|crc| crc.parse().ok()),

@@ -114,7 +114,9 @@ impl Embedded {
         make_private_directory(directory).map_err(unusable)?;
         let path = directory.join(FILE);
         let owner = directory.join(OWNER);
-        let store = Store::open(path.clone(), move || Ok(configured().create(&path)?))
+        let created = configured().create(&path).map_err(|error| open_error(directory, error.into()))?;
+        // Later the file must be there: if it is not, its disk is gone, and a new empty store would hide that.
+        let store = Store::open(path.clone(), created, move || Ok(configured().open(&path)?))
             .map_err(|error| open_error(directory, error))?;
         // A store that cannot say who has it open is still a store.
         if let Err(error) = fs::write(&owner, std::process::id().to_string()) {
@@ -209,15 +211,11 @@ enum Handle {
 impl Store {
     fn open(
         path: PathBuf,
-        create: impl Fn() -> Result<Database, redb::Error> + Send + Sync + 'static,
+        database: Database,
+        reopen: impl Fn() -> Result<Database, redb::Error> + Send + Sync + 'static,
     ) -> Result<Self, redb::Error> {
-        let reopen = move || {
-            let database = create()?;
-            make_table(&database)?;
-            Ok(database)
-        };
-        let handle = RwLock::new(Handle::Open(reopen()?));
-        Ok(Self { path, reopen: Box::new(reopen), handle })
+        make_table(&database)?;
+        Ok(Self { path, reopen: Box::new(reopen), handle: RwLock::new(Handle::Open(database)) })
     }
 
     /// Runs `work` on the database. An error closes it, because the library refuses everything after an error of the disk.
@@ -412,11 +410,12 @@ mod tests {
     fn on_disk(directory: &TempDir, full: &Arc<AtomicBool>, dying: &Arc<AtomicBool>) -> Embedded {
         let path = directory.path().join(FILE);
         let (full, dying) = (Arc::clone(full), Arc::clone(dying));
-        let store = Store::open(path.clone(), move || {
+        let open = move || {
             let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
             let disk = Disk { file: FileBackend::new(file)?, full: Arc::clone(&full), dying: Arc::clone(&dying) };
             Ok(configured().create_with_backend(disk)?)
-        });
+        };
+        let store = Store::open(directory.path().join(FILE), open().unwrap(), open);
         Embedded::start(store.unwrap(), directory.path().join(OWNER)).unwrap()
     }
 

@@ -51,8 +51,14 @@ pub fn settings(data: &Path, more: &[(&str, &str)]) -> BTreeMap<String, String> 
 
 /// The function put together from these settings.
 pub fn app(settings: &BTreeMap<String, String>) -> Arc<App> {
+    app_for(Purpose::Server, settings)
+}
+
+/// The same for another purpose, but with the embedded store, which Lambda itself would refuse.
+pub fn app_for(purpose: Purpose, settings: &BTreeMap<String, String>) -> Arc<App> {
     let environment = |name: &str| settings.get(name).cloned();
-    let config = Config::read(&Source::new(BTreeMap::new(), &environment), Purpose::Server).unwrap();
+    let mut config = Config::read(&Source::new(BTreeMap::new(), &environment), Purpose::Server).unwrap();
+    config.purpose = purpose;
     Arc::new(wire::app(config).unwrap())
 }
 
@@ -65,8 +71,12 @@ pub struct Function {
 
 impl Function {
     pub async fn start(more: &[(&str, &str)]) -> Self {
+        Self::start_for(Purpose::Server, more).await
+    }
+
+    pub async fn start_for(purpose: Purpose, more: &[(&str, &str)]) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let app = app(&settings(data.path(), more));
+        let app = app_for(purpose, &settings(data.path(), more));
         let server = Server::bind("127.0.0.1:0".parse().unwrap(), app).await.unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
