@@ -204,6 +204,10 @@ impl Claim {
         else {
             return Err(Error::invalid_argument("Credential", credential, "The credential scope is malformed."));
         };
+        if basic_instant(&date).is_some() && !date.starts_with(day) {
+            let problem = "The date in the credential scope is not that of x-oss-date.";
+            return Err(Error::invalid_argument("Credential", credential, problem));
+        }
         let mut additional: Vec<String> = additional
             .split(';')
             .map(|name| name.trim().to_ascii_lowercase())

@@ -151,14 +151,13 @@ impl Callbacks {
     }
 }
 
-/// The addresses of a URL's host, IPv4 first: OSS calls nothing else.
+/// The addresses of a URL's host. Protocol: a host that has IPv6 addresses alone cannot be called.
 async fn resolve(url: &CallbackUrl) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = url.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, url.port)]);
     }
-    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((url.host.as_str(), url.port)).await?.collect();
-    addresses.sort_by_key(SocketAddr::is_ipv6);
-    Ok(addresses)
+    let addresses = tokio::net::lookup_host((url.host.as_str(), url.port)).await?;
+    Ok(addresses.filter(SocketAddr::is_ipv4).collect())
 }
 
 /// Sends the request and reads one answer.

@@ -56,6 +56,16 @@ fn version_4_headers_verify_as_published() {
 }
 
 #[test]
+fn the_day_of_the_scope_is_that_of_the_date() {
+    let pairs = [
+        ("x-oss-date", "20231216T162057Z"),
+        ("authorization", "OSS4-HMAC-SHA256 Credential=ak/20231215/cn-hangzhou/oss/aliyun_v4_request,Signature=00"),
+    ];
+    let refused = verify(&Method::PUT, "", &headers(&pairs), &address("bucket", KEY), "sk").unwrap_err();
+    assert!(format!("{refused:?}").contains("InvalidArgument"), "{refused:?}");
+}
+
+#[test]
 fn version_4_is_refused_when_a_signed_byte_differs() {
     let signature = "e21d18daa82167720f9b1047ae7e7f1ce7cb77a31e8203a7d5f4624fa0284afe";
     let other = "f21d18daa82167720f9b1047ae7e7f1ce7cb77a31e8203a7d5f4624fa0284afe";
