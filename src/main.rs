@@ -34,6 +34,15 @@ fn main() -> ExitCode {
     }
 }
 
+const SERVE_HELP: &str = "\
+Secrets are variables only: OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET, OSS_SESSION_TOKEN for OSS, OSS_CALLBACK_API_TOKEN for the
+read routes (GET /records/BUCKET/KEY, GET /records?bucket=&prefix=&state=&limit=), AWS_ACCESS_KEY_ID and so on for DynamoDB.
+When it answers, it prints one line of JSON: {\"event\":\"ready\",\"listen\":\"http://127.0.0.1:9000\"}
+
+  oss-callback serve --buckets my-bucket --path /callback
+  OSS_ACCESS_KEY_ID=... OSS_ACCESS_KEY_SECRET=... oss-callback serve --buckets my-bucket/photos/ \\
+    --oss-endpoint oss-cn-hangzhou.aliyuncs.com --oss-region cn-hangzhou";
+
 fn command() -> Command {
     Command::new("oss-callback")
         .version(env!("CARGO_PKG_VERSION"))
@@ -43,7 +52,9 @@ fn command() -> Command {
              Every flag is also a variable: --listen is OSS_CALLBACK_LISTEN, --oss-endpoint is OSS_ENDPOINT. Secrets are\n\
              variables only: OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET, OSS_SESSION_TOKEN, OSS_CALLBACK_API_TOKEN.",
         )
-        .subcommand(settings(Command::new("serve").about("Serve callbacks over HTTP until SIGINT or SIGTERM")))
+        .subcommand(settings(
+            Command::new("serve").about("Serve callbacks over HTTP until SIGINT or SIGTERM").after_help(SERVE_HELP),
+        ))
         .subcommand(verbs::records_command().args(setting_arguments(&["OSS_CALLBACK_STORE", "OSS_CALLBACK_LISTEN"])))
 }
 
