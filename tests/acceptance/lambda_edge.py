@@ -110,10 +110,12 @@ def unpack(directory: Path) -> Path:
 
 
 def settings() -> dict[str, str]:
-    paths = sorted({Request.read(file).path for file in GENUINE.glob("*.http")})
+    paths = {Request.read(file).path for file in GENUINE.glob("*.http")}
+    # As OSS calls it, to the letter: another spelling of a path is another route.
+    paths.add(event("function-url-percent-encoded-path")["rawPath"])
     return {
         "_HANDLER": "callback",
-        "OSS_CALLBACK_PATH": ",".join(paths),
+        "OSS_CALLBACK_PATH": ",".join(sorted(paths)),
         "OSS_CALLBACK_BUCKETS": BUCKET,
         "OSS_CALLBACK_STORE": f"dynamodb:{TABLE}",
         "OSS_CALLBACK_API_TOKEN": API_TOKEN,
