@@ -156,7 +156,7 @@ pub async fn confirm(admitted: &Admitted, objects: Option<&dyn Objects>) -> Conf
                 ObjectsError::Forbidden(_) => Reason::OssForbidden,
                 _ => Reason::OssUnavailable,
             };
-            tracing::error!(bucket = %admitted.key.bucket, object = ?admitted.key.object, %error, "HEAD failed");
+            tracing::error!(bucket = admitted.key.bucket, object = admitted.key.object, %error, "HEAD failed");
             Confirmation::Unverified(claims(), reason)
         }
     }

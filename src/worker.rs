@@ -73,7 +73,7 @@ impl Worker {
     pub async fn work(&self, record: Record, owner: &str) -> Result<Record, RecordsError> {
         let outcome = self.make(&record).await;
         if let Outcome::Later(reason) = &outcome {
-            tracing::warn!(bucket = %record.bucket, object = ?record.object, reason = reason.as_str(), "work put off");
+            tracing::warn!(bucket = record.bucket, object = record.object, reason = reason.as_str(), "work put off");
         }
         self.write(record, |current| {
             let now = Timestamp::now();
@@ -220,7 +220,7 @@ fn belies(format: SourceFormat, declared: &str) -> bool {
 }
 
 fn undecoded(key: &RecordKey, error: &ThumbnailError) -> End {
-    tracing::warn!(bucket = %key.bucket, object = ?key.object, %error, "no thumbnails");
+    tracing::warn!(bucket = key.bucket, object = key.object, %error, "no thumbnails");
     match error.reason() {
         reason @ Reason::UnsupportedFormat => End::Skipped(reason),
         reason => End::Failed(reason),
@@ -228,7 +228,7 @@ fn undecoded(key: &RecordKey, error: &ThumbnailError) -> End {
 }
 
 fn not_read(key: &RecordKey, error: &ObjectsError) -> Outcome {
-    tracing::error!(bucket = %key.bucket, object = ?key.object, %error, "OSS failed");
+    tracing::error!(bucket = key.bucket, object = key.object, %error, "OSS failed");
     match error {
         ObjectsError::TooLarge { .. } => Outcome::Ended(End::Failed(Reason::TooManyBytes)),
         ObjectsError::Changed | ObjectsError::NotFound => Outcome::Later(Reason::ObjectChanged),
