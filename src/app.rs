@@ -16,7 +16,7 @@ use crate::objects::Objects;
 use crate::record::{Facts, Lease, Plan, Reason, Record, RecordKey, State, Transition};
 use crate::records::{Put, Records, RecordsError};
 use crate::reply::Reply;
-use crate::request::{CallbackPaths, Incoming, SignedRequest};
+use crate::request::{CallbackPaths, Incoming, SignedRequest, request_id};
 use crate::route::{Route, Wanted};
 use crate::signature::{KeySource, verify};
 use crate::trust::{self, Admitted, AllowList, ApiToken, Confirmation, Confirmed};
@@ -88,6 +88,7 @@ impl App {
     pub async fn handle(&self, incoming: Incoming) -> Reply {
         let received = incoming.received;
         let deadline = tokio::time::Instant::from_std(received + self.parts.budget);
+        let request_id = request_id(&incoming.headers);
         let answered = AssertUnwindSafe(self.answer(incoming)).catch_unwind();
         let answer = match tokio::time::timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => answer,
@@ -98,7 +99,7 @@ impl App {
         match answer {
             Ok(Answer { reply, done, key }) => {
                 let (bucket, object) = key.as_ref().map(|key| (key.bucket.as_str(), key.object.as_str())).unzip();
-                tracing::info!(status = reply.status.as_u16(), milliseconds, bucket, object, "{done}");
+                tracing::info!(status = reply.status.as_u16(), milliseconds, request_id, bucket, object, "{done}");
                 reply
             }
             Err(failure) => {
@@ -106,7 +107,7 @@ impl App {
                 if let Failure::StoreUnavailable { cause } = &failure {
                     tracing::error!(cause, "the record store failed");
                 }
-                tracing::warn!(status, code, milliseconds, "refused: {}", failure.message());
+                tracing::warn!(status, code, milliseconds, request_id, "refused: {}", failure.message());
                 Reply::from(failure)
             }
         }

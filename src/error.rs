@@ -10,6 +10,8 @@ use http::StatusCode;
 pub enum Failure {
     /// No route has this path.
     NotFound,
+    /// The read routes do not exist without a token.
+    NoReading,
     /// There is no record of this object.
     NoRecord,
     /// The route exists, the method does not fit.
@@ -119,7 +121,7 @@ impl Failure {
             Self::UntrustedKeyUrl { .. } | Self::SignatureMismatch | Self::BucketNotAllowed { .. } => {
                 StatusCode::FORBIDDEN
             }
-            Self::NotFound | Self::NoRecord => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoReading | Self::NoRecord => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -131,7 +133,7 @@ impl Failure {
     /// The stable code that programs may rely on.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::NotFound | Self::NoRecord => "not_found",
+            Self::NotFound | Self::NoReading | Self::NoRecord => "not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::Unauthorized => "unauthorized",
             Self::UnsupportedEvent { .. } => "unsupported_event",
@@ -160,6 +162,7 @@ impl Failure {
             Self::NotFound => "Nothing is served at this path. If it is the path of callbackUrl, list it in \
                                OSS_CALLBACK_PATH exactly as OSS calls it, stage included."
                 .to_owned(),
+            Self::NoReading => "The read routes are off; OSS_CALLBACK_API_TOKEN switches them on.".to_owned(),
             Self::NoRecord => "There is no record of this object.".to_owned(),
             Self::MethodNotAllowed { allowed } => format!("This path takes {allowed} only."),
             Self::Unauthorized => "This path needs the header `Authorization: Bearer` with the API token.".to_owned(),

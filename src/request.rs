@@ -230,12 +230,17 @@ impl SignedRequest {
             return Err(Failure::UnsupportedSignatureVersion { version: quoted(&version) });
         }
         // Unsigned, and only used to name the request: a bad one is as good as none.
-        let request_id = single(headers, &REQUEST_ID, "x-oss-request-id")
-            .unwrap_or_default()
-            .filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
+        let request_id = request_id(headers);
         let query = incoming.query;
         Ok(Self { candidates, query, body, authorization, key_url, content_type, request_id, _proof: Proof })
     }
+}
+
+/// The request id of the upload as the header says it: not signed, so only good for finding a line in a log.
+pub fn request_id(headers: &HeaderMap) -> Option<String> {
+    single(headers, &REQUEST_ID, "x-oss-request-id")
+        .unwrap_or_default()
+        .filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()))
 }
 
 fn required(headers: &HeaderMap, header: &HeaderName, name: &'static str) -> Result<String, Failure> {

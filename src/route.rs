@@ -24,15 +24,16 @@ impl Route {
     /// Finds the route by path, then judges the method. `with_reading`: whether the read routes exist.
     ///
     /// # Errors
-    /// [`Failure::NotFound`] or [`Failure::MethodNotAllowed`].
+    /// [`Failure::NotFound`], [`Failure::NoReading`] or [`Failure::MethodNotAllowed`].
     pub fn of(incoming: &Incoming, paths: &CallbackPaths, with_reading: bool) -> Result<Self, Failure> {
         if let Some(candidates) = paths.candidates(&incoming.path) {
             return allow(incoming, &Method::POST, "POST").map(|()| Self::Callback(candidates));
         }
-        if with_reading && below_records(incoming).is_some() {
-            return allow(incoming, &Method::GET, "GET").map(|()| Self::Records);
+        match below_records(incoming) {
+            Some(_) if with_reading => allow(incoming, &Method::GET, "GET").map(|()| Self::Records),
+            Some(_) => Err(Failure::NoReading),
+            None => Err(Failure::NotFound),
         }
-        Err(Failure::NotFound)
     }
 }
 

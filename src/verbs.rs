@@ -34,6 +34,7 @@ fn serve_with(config: Config) -> Result<(), Failed> {
     let confirms = config.oss.is_some();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
+        tracing::info!(store = ?config.store, buckets = ?config.buckets, paths = ?config.paths, oss = ?config.oss, "starting");
         let app = Arc::new(wire::app(config)?);
         let server = Server::bind(listen, app)
             .await

@@ -50,6 +50,13 @@ impl Running {
     }
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 fn output(command: &mut Command) -> (Output, String) {
     let output = command.output().unwrap();
     let error = String::from_utf8(output.stderr.clone()).unwrap();

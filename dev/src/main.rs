@@ -75,7 +75,11 @@ async fn run(flags: Flags) -> Result<(), Failed> {
         .data(flags.data.join("oss"))
         .listen(flags.standin.to_string())
         .start()
-        .await?;
+        .await
+        .map_err(|error| {
+            let data = flags.data.display();
+            format!("the stand-in cannot start on {} (--standin), data in {data} (--data): {error}", flags.standin)
+        })?;
     let api_token = kept_token(&flags.data.join("api-token"))?;
     let settings: BTreeMap<&str, String> = BTreeMap::from([
         ("OSS_CALLBACK_LISTEN", flags.listen.to_string()),

@@ -194,7 +194,10 @@ fn failure(status: StatusCode, headers: &HeaderMap) -> Option<ObjectsError> {
         }
         StatusCode::NOT_FOUND => Some(ObjectsError::NotFound),
         StatusCode::PRECONDITION_FAILED => Some(ObjectsError::Changed),
-        StatusCode::FORBIDDEN => Some(ObjectsError::Forbidden(format!("status 403, {code}"))),
+        StatusCode::FORBIDDEN => Some(ObjectsError::Forbidden(format!(
+            "status 403, {code}; check OSS_ACCESS_KEY_ID and its secret, OSS_REGION, and the rights oss:GetObject and \
+             oss:PutObject"
+        ))),
         status => Some(ObjectsError::Unavailable(format!("status {}, {code}", status.as_u16()))),
     }
 }
