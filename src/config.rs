@@ -101,6 +101,15 @@ pub enum Store {
     DynamoDb(DynamoDb),
 }
 
+impl fmt::Display for Store {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded(directory) => write!(formatter, "embedded:{}", directory.display()),
+            Self::DynamoDb(settings) => write!(formatter, "dynamodb:{}", settings.table),
+        }
+    }
+}
+
 /// DynamoDB by the AWS SDK's own variables.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DynamoDb {

@@ -55,6 +55,15 @@ impl AllowList {
     }
 }
 
+impl fmt::Display for AllowList {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, Allowed { bucket, prefix }) in self.0.iter().enumerate() {
+            write!(formatter, "{}{bucket}/{prefix}", if at == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
 /// A callback about an object in the allow-list. Whether the object exists is not known yet.
 #[derive(Debug)]
 pub struct Admitted {

@@ -34,7 +34,9 @@ fn serve_with(config: Config) -> Result<(), Failed> {
     let confirms = config.oss.is_some();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
-        tracing::info!(store = ?config.store, buckets = ?config.buckets, paths = ?config.paths, oss = ?config.oss, "starting");
+        let oss = config.oss.as_ref().map(|oss| oss.endpoint.to_string());
+        // Not the paths: one of them may hold a secret segment.
+        tracing::info!(store = %config.store, buckets = %config.buckets, oss, "starting");
         let app = Arc::new(wire::app(config)?);
         let server = Server::bind(listen, app)
             .await
