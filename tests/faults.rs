@@ -214,7 +214,7 @@ async fn a_bucket_that_does_not_exist_is_not_a_missing_object() {
 #[tokio::test]
 async fn what_is_not_made_in_time_goes_on_after_the_answer_on_a_server() {
     let (script, endpoint) = Script::start(&[OLD], &[Answer::WhenTold(200, "", b"no picture")]).await;
-    let function = function(&endpoint, Purpose::Server, "500").await;
+    let function = function(&endpoint, Purpose::Server, "2000").await;
     let answer = function.send(&callback()).await;
     assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("processing")));
     assert_eq!(answer.json()["reason"], "out_of_time");
@@ -225,7 +225,7 @@ async fn what_is_not_made_in_time_goes_on_after_the_answer_on_a_server() {
 #[tokio::test]
 async fn what_is_not_made_in_time_is_given_back_on_lambda() {
     let (_, endpoint) = Script::start(&[OLD], &[Answer::Never]).await;
-    let function = function(&endpoint, Purpose::Lambda, "600").await;
+    let function = function(&endpoint, Purpose::Lambda, "2400").await;
     let answer = function.send(&callback()).await;
     assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("received")), "{}", answer.json());
     assert_eq!(answer.json()["reason"], "out_of_time");
@@ -237,7 +237,7 @@ async fn what_is_not_made_in_time_is_given_back_on_lambda() {
 #[tokio::test]
 async fn a_duplicate_that_meets_work_waits_for_it_and_says_so_when_it_takes_too_long() {
     let (script, endpoint) = Script::start(&[OLD], &[Answer::WhenTold(200, "", b"no picture")]).await;
-    let function = function(&endpoint, Purpose::Server, "1500").await;
+    let function = function(&endpoint, Purpose::Server, "4000").await;
     let request = callback();
     let (first, second) = tokio::join!(function.send(&request), async {
         while script.count("GET") == 0 {

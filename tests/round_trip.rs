@@ -303,7 +303,7 @@ async fn without_an_answer_of_oss_the_claims_are_kept_as_unverified_until_it_ans
             drop(oss);
             None
         };
-        let running = Loop::start(&[("OSS_ENDPOINT", &endpoint), ("OSS_CALLBACK_BUDGET_MS", "1000")]).await;
+        let running = Loop::start(&[("OSS_ENDPOINT", &endpoint), ("OSS_CALLBACK_BUDGET_MS", "3000")]).await;
         let answer = running.callback(&format!("bucket={BUCKET}&object=o&etag=AA&size=1&mimeType=image%2Fpng")).await;
         let json = answer.json();
         assert_eq!((answer.status, json["status"].as_str()), (200, Some("unverified")), "{json}");
