@@ -45,8 +45,9 @@ fn serve_with(config: Config) -> Result<(), Failed> {
             tracing::warn!("no OSS settings: callbacks are recorded as they claim, unconfirmed, without thumbnails");
         }
         let listen = format!("http://{}", server.address()?);
+        let stop = stop_signal()?;
         print_line(&serde_json::json!({"event": "ready", "listen": listen}))?;
-        server.serve(stop_signal()).await;
+        server.serve(stop).await;
         tracing::info!("stopped");
         Ok(())
     });

@@ -83,6 +83,15 @@ async fn what_was_answered_is_there_after_a_kill_and_a_restart() {
     assert_eq!(output.stdout.trim_ascii(), record.body);
 }
 
+#[test]
+fn who_reads_the_ready_line_can_stop_it_at_once() {
+    for signal in ["-TERM", "-INT"] {
+        let data = tempfile::tempdir().unwrap();
+        let (code, log) = Running::start(data.path(), &[]).end(signal);
+        assert_eq!(code, Some(0), "{signal}: {log}");
+    }
+}
+
 #[tokio::test]
 async fn no_secret_is_logged_or_answered() {
     let data = tempfile::tempdir().unwrap();

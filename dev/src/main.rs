@@ -104,9 +104,10 @@ async fn run(flags: Flags) -> Result<(), Failed> {
     let ready = Ready { standin: standin.endpoint(), callback_url: format!("{listen}/callback"), listen, api_token };
     let picture = examples::sample_picture(&flags.data)?;
     let examples = examples::text(&ready, &picture).await?;
+    let stop = stop_signal()?;
     print_ready(&ready)?;
     to_people(&examples);
-    server.serve(stop_signal()).await;
+    server.serve(stop).await;
     standin.stop().await;
     Ok(())
 }
