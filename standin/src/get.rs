@@ -1,9 +1,7 @@
 //! GetObject and HeadObject: conditions, ranges, and headers that the query overrides.
 
-use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -15,30 +13,22 @@ use http::header::{
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use crate::error::Error;
 use crate::reply::{Reply, full};
 use crate::request::Query;
-use crate::store::{Bucket, Object};
+use crate::store::{Bucket, Content, Object};
 
 /// How much of an object is in memory at a time while it is sent.
 const PIECE: usize = 64 * 1024;
 
-pub(crate) async fn get_object(
-    bucket: Arc<Bucket>,
-    key: &str,
-    query: &Query,
-    headers: &HeaderMap,
-) -> Result<Reply, Error> {
-    let wanted = key.to_owned();
-    let found = tokio::task::spawn_blocking(move || bucket.read(&wanted)).await.map_err(Error::internal)?;
-    let (object, file) = found.map_err(Error::internal)?.ok_or_else(|| Error::no_such_key(key))?;
+pub(crate) fn get_object(bucket: &Bucket, key: &str, query: &Query, headers: &HeaderMap) -> Result<Reply, Error> {
+    let (object, content) = bucket.read(key).ok_or_else(|| Error::no_such_key(key))?;
     let head = head_of(&object, query, headers)?;
     if head.status == StatusCode::NOT_MODIFIED {
         return Ok(head.with_body(full("")));
     }
-    let body = content(file, &head.range).await.map_err(Error::internal)?;
+    let body = stream_of(content, head.range.clone());
     Ok(head.with_body(body))
 }
 
@@ -77,10 +67,12 @@ fn head_of(object: &Object, query: &Query, request: &HeaderMap) -> Result<ReplyH
     set(CONTENT_TYPE.as_str(), &object.content_type);
     set(ETAG.as_str(), &format!("\"{}\"", object.etag));
     set(LAST_MODIFIED.as_str(), &httpdate::fmt_http_date(last_modified(object)));
-    set("x-oss-object-type", "Normal");
+    set("x-oss-object-type", object.kind.as_str());
     set("x-oss-storage-class", "Standard");
     set("x-oss-hash-crc64ecma", &object.crc64.to_string());
-    set("content-md5", &object.content_md5);
+    if let Some(md5) = &object.content_md5 {
+        set("content-md5", md5);
+    }
     set(ACCEPT_RANGES.as_str(), "bytes");
     for (name, value) in query.iter() {
         if let Some(
@@ -164,20 +156,24 @@ fn parse_range(text: &str, size: u64) -> Option<Range<u64>> {
     (range.start < range.end).then_some(range)
 }
 
-async fn content(file: File, range: &Range<u64>) -> io::Result<Reply> {
-    let mut file = tokio::fs::File::from_std(file);
-    file.seek(io::SeekFrom::Start(range.start)).await?;
-    let pieces = stream::try_unfold((file, range.end - range.start), |(mut file, left)| async move {
-        if left == 0 {
+/// A part of a content as it is sent: read from the disk piece by piece, as fast as the client takes it.
+fn stream_of(content: Content, range: Range<u64>) -> Reply {
+    let pieces = stream::try_unfold((content, range), |(mut content, range)| async move {
+        if range.is_empty() {
             return Ok(None);
         }
-        let mut piece = vec![0; PIECE.min(usize::try_from(left).unwrap_or(PIECE))];
-        let count = file.read(&mut piece).await?;
-        if count == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
-        }
-        piece.truncate(count);
-        Ok(Some((Frame::data(Bytes::from(piece)), (file, left - count as u64))))
+        let reading = tokio::task::spawn_blocking(move || {
+            content.seek(SeekFrom::Start(range.start))?;
+            let mut piece = vec![0; PIECE.min(usize::try_from(range.end - range.start).unwrap_or(PIECE))];
+            let count = content.read(&mut piece)?;
+            if count == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
+            piece.truncate(count);
+            Ok((piece, (content, range.start + count as u64..range.end)))
+        });
+        let (piece, rest) = reading.await.map_err(io::Error::other)??;
+        Ok(Some((Frame::data(Bytes::from(piece)), rest)))
     });
-    Ok(Response::new(StreamBody::new(pieces).boxed_unsync()))
+    Response::new(StreamBody::new(pieces).boxed_unsync())
 }

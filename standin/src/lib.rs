@@ -24,11 +24,13 @@
 //! | file | does |
 //! | --- | --- |
 //! | `server` | connections; each request from reading to answer |
+//! | `dispatch` | each request from its head to its operation |
 //! | `request` | bucket and key out of path and Host, query parameters |
 //! | `signature` | versions 1 and 4, by header and by query; pure |
 //! | `operation` | which operation is asked for |
-//! | `put`, `get`, `list` | the operations (deleting is one line of `server`) |
-//! | `store` | objects on disk |
+//! | `put`, `get`, `list` | the operations (deleting is one line of `dispatch`) |
+//! | `upload` | what all uploads share: receiving, describing, calling back, answering |
+//! | `store` | buckets and objects on disk |
 //! | `callback` | parameters, template, request, sending, verdict |
 //! | `key` | the key that signs callbacks |
 //! | `reply`, `error`, `xml` | answers and refusals |
@@ -37,6 +39,7 @@
 //! operations that are not implemented are refused with `NotImplemented`.
 
 mod callback;
+mod dispatch;
 mod error;
 mod get;
 mod key;
@@ -48,6 +51,7 @@ mod request;
 mod server;
 mod signature;
 mod store;
+mod upload;
 mod xml;
 
 use std::convert::Infallible;
@@ -69,7 +73,7 @@ use callback::{Callbacks, Tls};
 use key::CallbackKey;
 pub use key::KeyBits;
 use server::State;
-use store::Store;
+use store::{Store, is_bucket_name};
 
 /// The access key id that a stand-in accepts unless told otherwise.
 pub const DEFAULT_ACCESS_KEY_ID: &str = "LTAI5tStandinDevelopment";
@@ -294,7 +298,7 @@ impl Builder {
         }
         let tls = Tls::new(roots).map_err(|cause| StartError::Certificates(cause.to_string()))?;
         // Disk and key first: while they are not ready, nobody should be able to connect. Both block.
-        let (data, buckets, bits) = (self.data.clone(), self.buckets.clone(), self.key_bits);
+        let (data, buckets, bits) = (self.data.clone(), self.buckets, self.key_bits);
         let key_file =
             self.key_file.clone().unwrap_or_else(|| data.join("keys").join(format!("callback-{}.pem", bits.count())));
         let prepared = tokio::task::spawn_blocking(move || {
@@ -309,7 +313,6 @@ impl Builder {
         let public_key_pem = key.public_pem().to_owned();
         let (holder, in_use) = mpsc::channel(1);
         let state = State {
-            buckets: self.buckets,
             region: self.region,
             access_key_id: self.access_key_id,
             access_key_secret: self.access_key_secret,
@@ -330,14 +333,6 @@ impl Builder {
         let server = tokio::spawn(server::serve(listener, Arc::new(state), stopped));
         Ok(Standin { address, key_url, public_key_pem, stop, server, in_use })
     }
-}
-
-/// protocol: 3 to 63 lower-case letters, digits and hyphens, no hyphen at either end.
-fn is_bucket_name(name: &str) -> bool {
-    (3..=63).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        && !name.starts_with('-')
-        && !name.ends_with('-')
 }
 
 /// Why a stand-in could not be started.

@@ -1,19 +1,17 @@
 //! ListObjectsV2: one page of a bucket in key order.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{CONTENT_TYPE, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::callback::ACCOUNT;
 use crate::error::Error;
-use crate::reply::{Reply, full};
+use crate::reply::{Reply, xml};
 use crate::request::Query;
-use crate::store::{Bucket, Object};
+use crate::store::{Bucket, Index, Object};
 use crate::xml::Document;
 
 /// What `encoding-type=url` leaves as it is.
@@ -104,7 +102,7 @@ pub(crate) fn list_objects(bucket_name: &str, bucket: &Bucket, query: &Query) ->
         document.text("Key", &encode(&object.key));
         document.text("LastModified", &instant(object.last_modified));
         document.text("ETag", &format!("\"{}\"", object.etag));
-        document.text("Type", "Normal");
+        document.text("Type", object.kind.as_str());
         document.text("Size", &object.size.to_string());
         document.text("StorageClass", "Standard");
         if get("fetch-owner") == "true" {
@@ -120,19 +118,18 @@ pub(crate) fn list_objects(bucket_name: &str, bucket: &Bucket, query: &Query) ->
         document.text("Prefix", &encode(prefix));
         document.close();
     }
-    let mut reply = full(document.finish());
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    Ok(reply)
+    Ok(xml(document))
 }
 
-fn page(index: &BTreeMap<String, Arc<Object>>, wanted: &Wanted<'_>) -> Page {
+fn page(index: &Index<'_>, wanted: &Wanted<'_>) -> Page {
     let mut page = Page::default();
     let mut last = String::new();
     let mut from = match wanted.after.as_str() < wanted.prefix {
         true => Bound::Included(wanted.prefix.to_owned()),
         false => Bound::Excluded(wanted.after.clone()),
     };
-    while let Some((key, object)) = index.range::<String, _>((from, Bound::Unbounded)).next() {
+    while let Some(object) = index.first_in((from, Bound::Unbounded)) {
+        let key = &object.key;
         let Some(rest) = key.strip_prefix(wanted.prefix) else { break };
         let group = match wanted.delimiter {
             "" => None,

@@ -3,19 +3,65 @@
 use http::{HeaderMap, Method};
 
 use crate::error::Error;
-use crate::request::Query;
+use crate::request::{Address, Query};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
+    Service(ServiceOperation),
+    Bucket(BucketOperation),
+    Object(ObjectOperation),
+}
+
+/// Operations on the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServiceOperation {
+    ListBuckets,
+}
+
+/// Operations on a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BucketOperation {
+    PutBucket,
+    DeleteBucket,
+    HeadBucket,
+    GetBucketInfo,
+    GetBucketLocation,
+    GetBucketStat,
+    PutBucketAcl,
+    GetBucketAcl,
+    PutBucketCors,
+    GetBucketCors,
+    DeleteBucketCors,
+    PutCallbackPolicy,
+    GetCallbackPolicy,
+    DeleteCallbackPolicy,
+    ListObjects,
+    ListMultipartUploads,
+    DeleteMultipleObjects,
+}
+
+/// Operations on an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ObjectOperation {
     PutObject,
+    CopyObject,
     GetObject,
     HeadObject,
     DeleteObject,
-    ListObjects,
+    InitiateMultipartUpload,
+    UploadPart,
+    CompleteMultipartUpload,
+    AbortMultipartUpload,
+    ListParts,
+    /// GetObject through `x-oss-process`.
+    GetProcessed,
+    PostProcess,
+    PostAsyncProcess,
 }
 
-/// Query parameters that turn a request into another operation, or into one on something else than the object.
-const OTHER_OPERATIONS: &[&str] = &[
+/// Query parameters that turn a request into another operation, or into one on something else than the object, each
+/// with the operations that have it, as far as they are implemented.
+const SELECTORS: &[&str] = &[
     "accessPoint",
     "acl",
     "append",
@@ -59,32 +105,88 @@ const OTHER_OPERATIONS: &[&str] = &[
     "x-oss-process",
 ];
 
-/// Request headers that do the same.
-const OTHER_OPERATION_HEADERS: &[&str] = &["x-oss-copy-source"];
-
 impl Operation {
     /// An operation that is not implemented is refused, never mistaken for one that is: a part of a multipart upload
     /// must not overwrite the object.
-    pub(crate) fn of(method: &Method, key: &str, query: &Query, headers: &HeaderMap) -> Result<Self, Error> {
+    pub(crate) fn of(method: &Method, address: &Address, query: &Query, headers: &HeaderMap) -> Result<Self, Error> {
+        let mut selectors: Vec<&str> = SELECTORS.iter().copied().filter(|name| query.has(name)).collect();
+        selectors.sort_unstable();
         // GetObjectMeta, by which SDKs ask whether an object exists: a HEAD request like any other, with fewer headers.
         if query.has("objectMeta") && *method != Method::HEAD {
-            return Err(Error::not_implemented("the query parameter objectMeta"));
+            selectors.push("objectMeta");
         }
-        if let Some(name) = OTHER_OPERATIONS.iter().find(|name| query.has(name)) {
-            return Err(Error::not_implemented(&format!("the query parameter {name}")));
+        let copies = headers.contains_key("x-oss-copy-source");
+        let operation = match (&address.bucket, address.key.is_empty()) {
+            (None, _) => match (method.as_str(), selectors.as_slice()) {
+                ("GET", []) => Some(Self::Service(ServiceOperation::ListBuckets)),
+                _ => None,
+            },
+            (Some(_), true) => bucket_operation(method, &selectors).map(Self::Bucket),
+            (Some(_), false) => object_operation(method, &selectors, copies).map(Self::Object),
+        };
+        if let Some(operation) = operation {
+            return Ok(operation);
         }
-        if let Some(name) = OTHER_OPERATION_HEADERS.iter().find(|name| headers.contains_key(**name)) {
-            return Err(Error::not_implemented(&format!("the header {name}")));
+        if let Some(name) = selectors.first() {
+            return Err(Error::not_implemented(&format!("{method} with the query parameter {name}")));
         }
-        match (method.as_str(), key.is_empty()) {
-            ("PUT", false) => Ok(Self::PutObject),
-            ("GET", false) => Ok(Self::GetObject),
-            ("HEAD", false) => Ok(Self::HeadObject),
-            ("DELETE", false) => Ok(Self::DeleteObject),
-            ("GET", true) => Ok(Self::ListObjects),
-            ("PUT" | "DELETE" | "HEAD", true) => Err(Error::not_implemented("an operation on the bucket itself")),
-            ("POST", _) => Err(Error::not_implemented("POST")),
+        match method.as_str() {
+            "GET" | "PUT" | "POST" | "DELETE" | "HEAD" | "OPTIONS" => {
+                Err(Error::not_implemented(&format!("{method} on {}", subject(address))))
+            }
             _ => Err(Error::method_not_allowed(method)),
         }
+    }
+}
+
+fn bucket_operation(method: &Method, selectors: &[&str]) -> Option<BucketOperation> {
+    use BucketOperation as Bucket;
+    Some(match (method.as_str(), selectors) {
+        ("GET", []) => Bucket::ListObjects,
+        ("PUT", []) => Bucket::PutBucket,
+        ("DELETE", []) => Bucket::DeleteBucket,
+        ("HEAD", []) => Bucket::HeadBucket,
+        ("GET", ["bucketInfo"]) => Bucket::GetBucketInfo,
+        ("GET", ["location"]) => Bucket::GetBucketLocation,
+        ("GET", ["stat"]) => Bucket::GetBucketStat,
+        ("PUT", ["acl"]) => Bucket::PutBucketAcl,
+        ("GET", ["acl"]) => Bucket::GetBucketAcl,
+        ("PUT", ["cors"]) => Bucket::PutBucketCors,
+        ("GET", ["cors"]) => Bucket::GetBucketCors,
+        ("DELETE", ["cors"]) => Bucket::DeleteBucketCors,
+        ("PUT", ["comp", "policy"]) => Bucket::PutCallbackPolicy,
+        ("GET", ["comp", "policy"]) => Bucket::GetCallbackPolicy,
+        ("DELETE", ["comp", "policy"]) => Bucket::DeleteCallbackPolicy,
+        ("GET", ["uploads"]) => Bucket::ListMultipartUploads,
+        ("POST", ["delete"]) => Bucket::DeleteMultipleObjects,
+        _ => return None,
+    })
+}
+
+fn object_operation(method: &Method, selectors: &[&str], copies: bool) -> Option<ObjectOperation> {
+    use ObjectOperation as Object;
+    Some(match (method.as_str(), selectors, copies) {
+        ("PUT", [], false) => Object::PutObject,
+        ("PUT", [], true) => Object::CopyObject,
+        ("GET", [], _) => Object::GetObject,
+        ("HEAD", [], _) => Object::HeadObject,
+        ("DELETE", [], _) => Object::DeleteObject,
+        ("POST", ["uploads"], _) => Object::InitiateMultipartUpload,
+        ("PUT", ["partNumber", "uploadId"], false) => Object::UploadPart,
+        ("POST", ["uploadId"], _) => Object::CompleteMultipartUpload,
+        ("DELETE", ["uploadId"], _) => Object::AbortMultipartUpload,
+        ("GET", ["uploadId"], _) => Object::ListParts,
+        ("GET", ["x-oss-process"], _) => Object::GetProcessed,
+        ("POST", ["x-oss-process"], _) => Object::PostProcess,
+        ("POST", ["x-oss-async-process"], _) => Object::PostAsyncProcess,
+        _ => return None,
+    })
+}
+
+fn subject(address: &Address) -> &'static str {
+    match (&address.bucket, address.key.is_empty()) {
+        (None, _) => "the account",
+        (Some(_), true) => "a bucket",
+        (Some(_), false) => "an object",
     }
 }

@@ -4,10 +4,12 @@ use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::Response;
-use http::header::{HeaderValue, SERVER};
+use http::header::{CONTENT_TYPE, HeaderValue, SERVER};
+use http::{Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
+
+use crate::xml::Document;
 
 /// One answer; its body may still be read from disk while it is sent.
 pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, io::Error>>;
@@ -15,6 +17,20 @@ pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, io::Error>>;
 /// An answer with status 200 and this body.
 pub(crate) fn full(body: impl Into<Bytes>) -> Reply {
     Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed_unsync())
+}
+
+/// An answer with nothing but a status.
+pub(crate) fn empty(status: StatusCode) -> Reply {
+    let mut reply = full("");
+    *reply.status_mut() = status;
+    reply
+}
+
+/// An answer with an XML document.
+pub(crate) fn xml(document: Document) -> Reply {
+    let mut reply = full(document.finish());
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    reply
 }
 
 /// The id of one request, also that of the callback it causes.

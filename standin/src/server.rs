@@ -3,11 +3,11 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_TYPE, EXPECT, HOST, HeaderValue};
+use http::header::{CONTENT_TYPE, EXPECT, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -18,14 +18,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::callback::Callbacks;
-use crate::error::Error;
-use crate::get::{get_object, head_object};
-use crate::list::list_objects;
-use crate::operation::Operation;
-use crate::put::{Target, put_object};
+use crate::dispatch::{host_of, perform};
 use crate::reply::{Reply, full, new_request_id, stamp};
-use crate::request::{Address, Query, addresses};
-use crate::signature::{Claim, Head};
 use crate::store::Store;
 
 /// Where the public key is served. An underscore cannot stand in a bucket's name, so this hides no object.
@@ -41,7 +35,6 @@ const DRAINED_TIME: Duration = Duration::from_secs(5);
 
 /// What all requests share.
 pub(crate) struct State {
-    pub(crate) buckets: Vec<String>,
     pub(crate) region: String,
     pub(crate) access_key_id: String,
     pub(crate) access_key_secret: String,
@@ -121,84 +114,6 @@ async fn answer(state: &Arc<State>, peer: SocketAddr, request: Request<Incoming>
     stamp(&mut reply, &request_id, began.elapsed().as_millis());
     tracing::info!(method = %parts.method, path = parts.uri.path(), status = reply.status().as_u16(), request_id, "request");
     reply
-}
-
-async fn perform(
-    state: &Arc<State>,
-    peer: SocketAddr,
-    parts: &Parts,
-    body: &mut Incoming,
-    request_id: &str,
-) -> Result<Reply, Error> {
-    let (method, headers) = (&parts.method, &parts.headers);
-    let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-    let readings = addresses(parts.uri.path(), host_of(parts).as_deref(), &state.buckets)?;
-    let address = state.authorize(Head { method, query: &query, headers }, &readings)?;
-    let Some(bucket_name) = &address.bucket else {
-        return Err(Error::not_implemented("an operation without a bucket"));
-    };
-    let bucket = state.store.bucket(bucket_name).ok_or_else(|| Error::no_such_bucket(bucket_name))?;
-    let key = &address.key;
-    match Operation::of(method, key, &query, headers)? {
-        Operation::PutObject => {
-            let target = Target {
-                bucket_name: bucket_name.clone(),
-                bucket,
-                key: key.clone(),
-                client: peer.ip(),
-                request_id: request_id.to_owned(),
-            };
-            put_object(state, target, &query, headers, body).await
-        }
-        Operation::GetObject => get_object(bucket, key, &query, headers).await,
-        Operation::HeadObject => head_object(&bucket, key, &query, headers),
-        Operation::ListObjects => list_objects(bucket_name, &bucket, &query),
-        Operation::DeleteObject => {
-            let key = key.clone();
-            let deleted = tokio::task::spawn_blocking(move || bucket.delete(&key)).await.map_err(Error::internal)?;
-            deleted.map_err(Error::internal)?;
-            // protocol: 204, also if there was no such object.
-            let mut reply = full("");
-            *reply.status_mut() = StatusCode::NO_CONTENT;
-            Ok(reply)
-        }
-    }
-}
-
-impl State {
-    /// The reading of the request that its signature proves.
-    fn authorize<'a>(&self, head: Head<'_>, readings: &'a [Address]) -> Result<&'a Address, Error> {
-        let first = readings.first().ok_or_else(|| Error::internal("a request without an address"))?;
-        if self.anonymous {
-            // A signature still tells which of several readings the client means.
-            let claim = Claim::read(head).ok().flatten();
-            let meant = claim.and_then(|claim| claim.verify(head, readings, &self.access_key_secret).ok());
-            return Ok(meant.unwrap_or(first));
-        }
-        let claim = Claim::read(head)?.ok_or_else(|| Error::access_denied("The request is not signed."))?;
-        if claim.access_key_id() != self.access_key_id {
-            return Err(Error::new(
-                StatusCode::FORBIDDEN,
-                "InvalidAccessKeyId",
-                "The OSS Access Key Id you provided does not exist in our records.",
-            )
-            .detail("OSSAccessKeyId", claim.access_key_id()));
-        }
-        if let Some(region) = claim.region().filter(|region| *region != self.region) {
-            let message = format!("The request is signed for the region {region}, this is {}.", self.region);
-            return Err(Error::invalid_argument("Credential", region, message));
-        }
-        if let Some(skew) = self.max_skew {
-            claim.check_time(SystemTime::now(), skew)?;
-        }
-        claim.verify(head, readings, &self.access_key_secret)
-    }
-}
-
-fn host_of(parts: &Parts) -> Option<String> {
-    let header = parts.headers.get(HOST).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    // A request line may hold a whole URL; then its host counts.
-    parts.uri.authority().map(|authority| authority.as_str().to_owned()).or(header)
 }
 
 fn is_public_key(parts: &Parts) -> bool {

@@ -1,7 +1,6 @@
 //! The image properties of an object, read from its content.
 
-use std::fs::File;
-use std::io::{BufReader, Seek as _};
+use std::io::{BufReader, Read, Seek};
 
 use imagesize::ImageType;
 
@@ -15,11 +14,11 @@ pub(crate) struct Image {
     pub(crate) format: &'static str,
 }
 
-/// Looks at the header of a file; `None` if it is no image.
+/// Looks at the first bytes of a content; `None` if it is no image.
 ///
 /// protocol: detected from the content, whatever Content-Type the uploader declared. Blocks on the disk.
-pub(crate) fn image_in(file: File) -> Option<Image> {
-    let mut reader = BufReader::new(file);
+pub(crate) fn image_in(content: impl Read + Seek) -> Option<Image> {
+    let mut reader = BufReader::new(content);
     let format = match imagesize::reader_type(&mut reader).ok()? {
         ImageType::Jpeg => "jpg",
         ImageType::Png => "png",

@@ -1,0 +1,295 @@
+//! One bucket: its settings and its objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use md5::Digest as _;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use super::body::{Body, Content, Piece, Received, Receiving};
+use super::{replace, sync_directory};
+
+/// One object without its content.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Object {
+    pub(crate) key: String,
+    /// The files that hold the content, in order.
+    pieces: Vec<Piece>,
+    pub(crate) size: u64,
+    /// Upper-case, without quotes.
+    pub(crate) etag: String,
+    /// Base64, as in the header of that name; none for an object that was uploaded in parts.
+    pub(crate) content_md5: Option<String>,
+    pub(crate) crc64: u64,
+    pub(crate) content_type: String,
+    /// Unix time in milliseconds.
+    pub(crate) last_modified: i64,
+    /// Headers that are kept with the object and given back: `x-oss-meta-*` and the like.
+    pub(crate) headers: BTreeMap<String, String>,
+    /// How it was uploaded.
+    pub(crate) kind: Kind,
+}
+
+/// protocol: `x-oss-object-type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    Normal,
+    Multipart,
+}
+
+impl Kind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Multipart => "Multipart",
+        }
+    }
+}
+
+/// What an upload says about an object beside its content.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Description {
+    pub(crate) key: String,
+    pub(crate) content_type: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    /// Whether an object that exists may be replaced.
+    pub(crate) overwrite: bool,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(crate) enum Commit {
+    Stored(Arc<Object>),
+    /// The object exists and may not be overwritten; nothing was changed.
+    Exists,
+}
+
+/// What a bucket is told about itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    /// Unix time in milliseconds.
+    pub(crate) created: i64,
+}
+
+/// One bucket.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    directory: PathBuf,
+    objects: PathBuf,
+    bodies: PathBuf,
+    settings: RwLock<Arc<Settings>>,
+    /// Held by one writer at a time, so that the disk and the index change in the same order. True once the bucket is
+    /// deleted: nothing may be written any more.
+    writer: Mutex<bool>,
+    index: RwLock<BTreeMap<String, Entry>>,
+}
+
+/// An object and its content.
+#[derive(Clone, Debug)]
+struct Entry {
+    object: Arc<Object>,
+    body: Arc<Body>,
+}
+
+impl Bucket {
+    /// Opens a bucket, or makes it.
+    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+        let (objects, bodies) = (directory.join("objects"), directory.join("bodies"));
+        fs::create_dir_all(&objects)?;
+        fs::create_dir_all(&bodies)?;
+        let settings_path = directory.join("settings.json");
+        let settings = match settings_path.exists() {
+            true => read_json(&settings_path)?,
+            false => Settings { created: jiff::Timestamp::now().as_millisecond() },
+        };
+        replace(&settings_path, &directory.join("settings.unfinished"), &serde_json::to_vec(&settings)?)?;
+        // New folders are durable only once the folders that hold them are.
+        for path in directory.ancestors().take(3).filter(|path| !path.as_os_str().is_empty()) {
+            sync_directory(path)?;
+        }
+        let mut index = BTreeMap::new();
+        let mut named = BTreeSet::new();
+        for entry in fs::read_dir(&objects)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let object: Object = read_json(&path)?;
+                named.extend(object.pieces.iter().map(|piece| piece.file.clone()));
+                let body = Body::new(&bodies, object.pieces.clone());
+                index.insert(object.key.clone(), Entry { object: Arc::new(object), body });
+            } else {
+                fs::remove_file(&path)?;
+            }
+        }
+        for entry in fs::read_dir(&bodies)? {
+            let entry = entry?;
+            if !entry.file_name().to_str().is_some_and(|name| named.contains(name)) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+            objects,
+            bodies,
+            settings: RwLock::new(Arc::new(settings)),
+            writer: Mutex::new(false),
+            index: RwLock::new(index),
+        })
+    }
+
+    /// Lets nothing more be written, if there is nothing in the bucket; false if there is.
+    pub(super) fn close(&self) -> bool {
+        let mut closed = self.writing();
+        *closed = self.index().is_empty();
+        *closed
+    }
+
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the settings, durably. Blocks on the disk.
+    pub(crate) fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> io::Result<()> {
+        let closed = self.writing();
+        check_open(*closed)?;
+        let mut settings = Settings::clone(&self.settings());
+        change(&mut settings);
+        let unfinished = self.directory.join("settings.unfinished");
+        replace(&self.directory.join("settings.json"), &unfinished, &serde_json::to_vec(&settings)?)?;
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        sync_directory(&self.directory)
+    }
+
+    /// Begins a body; it is removed again unless it is committed.
+    pub(crate) async fn receive(&self) -> io::Result<Receiving> {
+        Receiving::begin(&self.bodies).await
+    }
+
+    /// Makes a received body the content of an object, durably. Blocks on the disk.
+    pub(crate) fn commit(&self, received: Received, description: Description) -> io::Result<Commit> {
+        let overwrite = description.overwrite;
+        let object = Object {
+            key: description.key,
+            pieces: vec![received.piece()],
+            size: received.size,
+            etag: upper_hex(&received.md5),
+            content_md5: Some(STANDARD.encode(received.md5)),
+            crc64: received.crc64,
+            content_type: description.content_type,
+            last_modified: jiff::Timestamp::now().as_millisecond(),
+            headers: description.headers,
+            kind: Kind::Normal,
+        };
+        let closed = self.writing();
+        check_open(*closed)?;
+        if !overwrite && self.find(&object.key).is_some() {
+            return Ok(Commit::Exists);
+        }
+        let stored = self.store(object)?;
+        // From here on the object is there, whatever else fails.
+        received.keep();
+        sync_directory(&self.objects)?;
+        Ok(Commit::Stored(stored))
+    }
+
+    /// Puts an object in its place, on disk and in the index. The caller holds the writer and syncs `objects/`.
+    fn store(&self, object: Object) -> io::Result<Arc<Object>> {
+        sync_directory(&self.bodies)?;
+        let object = Arc::new(object);
+        let body = Body::new(&self.bodies, object.pieces.clone());
+        let path = self.metadata_path(&object.key);
+        replace(&path, &path.with_extension("unfinished"), &serde_json::to_vec(&*object)?)?;
+        let entry = Entry { object: Arc::clone(&object), body };
+        let previous = self.index.write().unwrap_or_else(PoisonError::into_inner).insert(object.key.clone(), entry);
+        if let Some(previous) = previous {
+            previous.body.orphan();
+        }
+        Ok(object)
+    }
+
+    pub(crate) fn find(&self, key: &str) -> Option<Arc<Object>> {
+        self.entries().get(key).map(|entry| Arc::clone(&entry.object))
+    }
+
+    /// An object with its content; an overwrite that follows does not disturb the reader.
+    pub(crate) fn read(&self, key: &str) -> Option<(Arc<Object>, Content)> {
+        let entry = self.entries().get(key)?.clone();
+        Some((entry.object, Content::new(entry.body)))
+    }
+
+    /// Removes an object, durably; no error if there is none. Blocks on the disk.
+    pub(crate) fn delete(&self, key: &str) -> io::Result<()> {
+        let _writing = self.writing();
+        if self.find(key).is_none() {
+            return Ok(());
+        }
+        fs::remove_file(self.metadata_path(key))?;
+        let removed = self.index.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        sync_directory(&self.objects)?;
+        if let Some(removed) = removed {
+            removed.body.orphan();
+        }
+        Ok(())
+    }
+
+    /// The objects after (or at) a key, in the order of their keys' bytes.
+    pub(crate) fn index(&self) -> Index<'_> {
+        Index { entries: self.entries() }
+    }
+
+    fn entries(&self) -> RwLockReadGuard<'_, BTreeMap<String, Entry>> {
+        // The map is changed by single calls only, so it is whole even after a panic elsewhere.
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writing(&self) -> MutexGuard<'_, bool> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn metadata_path(&self, key: &str) -> PathBuf {
+        let digest: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.objects.join(format!("{digest}.json"))
+    }
+}
+
+/// All objects of a bucket as they are at one moment; nothing is written while it is held.
+pub(crate) struct Index<'a> {
+    entries: RwLockReadGuard<'a, BTreeMap<String, Entry>>,
+}
+
+impl Index<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The first object in a range of keys, in the order of their bytes.
+    pub(crate) fn first_in(&self, range: impl std::ops::RangeBounds<String>) -> Option<&Arc<Object>> {
+        self.entries.range(range).next().map(|(_, entry)| &entry.object)
+    }
+
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.entries.values().map(|entry| &entry.object)
+    }
+}
+
+fn check_open(closed: bool) -> io::Result<()> {
+    match closed {
+        true => Err(io::Error::other("the bucket was deleted")),
+        false => Ok(()),
+    }
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    serde_json::from_slice(&fs::read(path)?)
+        .map_err(|cause| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {cause}", path.display())))
+}
+
+pub(super) fn upper_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}

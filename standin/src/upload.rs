@@ -1,0 +1,181 @@
+//! What every upload has in common, whichever operation makes it: the callback is judged first, the body goes to disk
+//! as it arrives, the object appears, the callback is fired, and its verdict decides the answer.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, ETAG, EXPIRES,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use crate::callback::{Callback, Image, Upload, image_in};
+use crate::error::Error;
+use crate::reply::{Reply, full};
+use crate::server::State;
+use crate::store::{Bucket, Content, Description, Object, Received};
+
+/// protocol: one request uploads at most 5 GiB.
+pub(crate) const LARGEST_UPLOAD: u64 = 5 * 1024 * 1024 * 1024;
+
+/// Where an upload goes and where it comes from.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) bucket_name: String,
+    pub(crate) bucket: Arc<Bucket>,
+    pub(crate) key: String,
+    pub(crate) client: IpAddr,
+    pub(crate) request_id: String,
+}
+
+/// Writes a request's body to the disk.
+pub(crate) async fn receive(bucket: &Bucket, body: &mut Incoming) -> Result<Received, Error> {
+    let mut receiving = bucket.receive().await.map_err(Error::internal)?;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| incomplete_body())?;
+        if let Some(data) = frame.data_ref() {
+            if receiving.size() + data.len() as u64 > LARGEST_UPLOAD {
+                return Err(too_large());
+            }
+            receiving.write(data).await.map_err(Error::internal)?;
+        }
+    }
+    receiving.finish().await.map_err(Error::internal)
+}
+
+/// Reads a request's body into memory, if it is no longer than `limit` bytes.
+pub(crate) async fn read_whole(body: &mut Incoming, limit: usize) -> Result<Bytes, Error> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| incomplete_body())?;
+        if let Some(data) = frame.data_ref() {
+            if whole.len() + data.len() > limit {
+                let message = format!("The body of this request must not be longer than {limit} bytes.");
+                return Err(Error::new(StatusCode::BAD_REQUEST, "EntityTooLarge", message));
+            }
+            whole.extend_from_slice(data);
+        }
+    }
+    Ok(whole.into())
+}
+
+/// What the headers of an upload say about the object that it makes.
+pub(crate) fn describe(key: &str, headers: &HeaderMap) -> Result<Description, Error> {
+    let kept = [CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, EXPIRES];
+    let mut description = Description {
+        key: key.to_owned(),
+        content_type: "application/octet-stream".to_owned(),
+        headers: BTreeMap::new(),
+        overwrite: !header_is(headers, "x-oss-forbid-overwrite", "true"),
+    };
+    for (name, value) in headers {
+        if *name != CONTENT_TYPE && !kept.contains(name) && !name.as_str().starts_with("x-oss-meta-") {
+            continue;
+        }
+        let value = std::str::from_utf8(value.as_bytes()).map_err(|_| {
+            Error::invalid_argument(name.as_str(), "", "A header that is kept with the object must be UTF-8.")
+        })?;
+        if *name != CONTENT_TYPE {
+            description.headers.insert(name.as_str().to_owned(), value.to_owned());
+        } else if !value.is_empty() {
+            description.content_type = value.to_owned();
+        }
+    }
+    Ok(description)
+}
+
+/// The image properties that a callback asks for.
+///
+/// A decoder that fails on hostile content costs the properties, not the upload.
+pub(crate) async fn image_for(callback: Option<&Callback>, content: impl FnOnce() -> Content) -> Option<Image> {
+    callback.filter(|callback| callback.asks_about_image())?;
+    let content = content();
+    tokio::task::spawn_blocking(move || image_in(content)).await.ok().flatten()
+}
+
+/// An object that was just uploaded.
+pub(crate) struct Uploaded<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) object: &'a Object,
+    pub(crate) image: Option<Image>,
+    /// The value of the callback's variable of that name.
+    pub(crate) operation: &'static str,
+}
+
+impl Uploaded<'_> {
+    /// Fires the callback, if one is wanted, and answers the upload with its verdict; without one, with `plain`.
+    pub(crate) async fn answer(self, state: &State, callback: Option<Callback>, plain: Reply) -> Result<Reply, Error> {
+        let mut upload_headers = HeaderMap::new();
+        let mut set = |name: &str, value: &str| -> Result<(), Error> {
+            let name = HeaderName::try_from(name).map_err(Error::internal)?;
+            upload_headers.insert(name, HeaderValue::try_from(value).map_err(Error::internal)?);
+            Ok(())
+        };
+        set(ETAG.as_str(), &format!("\"{}\"", self.object.etag))?;
+        set("x-oss-hash-crc64ecma", &self.object.crc64.to_string())?;
+        if let Some(md5) = &self.object.content_md5 {
+            set("content-md5", md5)?;
+        }
+        let Some(callback) = callback else {
+            let mut reply = plain;
+            reply.headers_mut().extend(upload_headers);
+            return Ok(reply);
+        };
+        let upload = Upload {
+            bucket: &self.target.bucket_name,
+            object: &self.object.key,
+            etag: &self.object.etag,
+            size: self.object.size,
+            mime_type: &self.object.content_type,
+            image: self.image,
+            crc64: self.object.crc64,
+            content_md5: self.object.content_md5.as_deref(),
+            client: self.target.client,
+            request_id: &self.target.request_id,
+            operation: self.operation,
+        };
+        match state.callbacks.fire(&callback, &upload).await {
+            Ok(answer) => {
+                let mut reply = full(answer.body);
+                *reply.headers_mut() = upload_headers;
+                if let Some(content_type) = answer.content_type {
+                    reply.headers_mut().insert(CONTENT_TYPE, content_type);
+                }
+                Ok(reply)
+            }
+            Err(failure) => {
+                // protocol: 203; the object stays.
+                let status = StatusCode::NON_AUTHORITATIVE_INFORMATION;
+                let mut error = Error::new(status, "CallbackFailed", failure.message).ec(failure.ec);
+                error.headers = Box::new(upload_headers);
+                Err(error)
+            }
+        }
+    }
+}
+
+pub(crate) fn exists(key: &str) -> Error {
+    Error::new(
+        StatusCode::CONFLICT,
+        "FileAlreadyExists",
+        "The object you specified already exists and can not be overwritten.",
+    )
+    .detail("Key", key)
+}
+
+pub(crate) fn too_large() -> Error {
+    Error::new(StatusCode::BAD_REQUEST, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size.")
+        .detail("MaxSizeAllowed", LARGEST_UPLOAD.to_string())
+}
+
+pub(crate) fn incomplete_body() -> Error {
+    Error::new(StatusCode::BAD_REQUEST, "IncompleteBody", "The request body ended before its announced length.")
+}
+
+pub(crate) fn header_is(headers: &HeaderMap, name: &str, expected: &str) -> bool {
+    headers.get(name).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(expected.as_bytes()))
+}
