@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::get::{get_object, head_object};
 use crate::list::list_objects;
 use crate::operation::{BucketOperation, ObjectOperation, Operation};
+use crate::process::{get_processed, post_async_process, post_process};
 use crate::put::put_object;
 use crate::reply::{Reply, empty};
 use crate::request::{Address, Query, addresses};
@@ -63,6 +64,9 @@ pub(crate) async fn perform(
                 // protocol: 204, also if there was no such object.
                 Ok(empty(StatusCode::NO_CONTENT))
             }
+            ObjectOperation::GetProcessed => get_processed(state, &target(), &query, headers).await,
+            ObjectOperation::PostProcess => post_process(state, target(), headers, body).await,
+            ObjectOperation::PostAsyncProcess => post_async_process(state, target(), headers, body).await,
             other => Err(Error::not_implemented(&format!("{other:?}"))),
         },
     }

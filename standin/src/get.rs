@@ -106,7 +106,7 @@ fn head_of(object: &Object, query: &Query, request: &HeaderMap) -> Result<ReplyH
 }
 
 /// Whether the object is unchanged for the reader (304); an unmet demand is an error (412).
-fn check_conditions(object: &Object, headers: &HeaderMap) -> Result<bool, Error> {
+pub(crate) fn check_conditions(object: &Object, headers: &HeaderMap) -> Result<bool, Error> {
     let modified = last_modified(object);
     let date = |name| {
         headers.get(name).and_then(|value| value.to_str().ok()).and_then(|text| httpdate::parse_http_date(text).ok())
@@ -140,7 +140,7 @@ fn names_etag(value: &HeaderValue, etag: &str) -> bool {
 }
 
 /// When the object last changed, in whole seconds, as far as HTTP dates go.
-fn last_modified(object: &Object) -> SystemTime {
+pub(crate) fn last_modified(object: &Object) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(object.last_modified / 1000).unwrap_or(0))
 }
 

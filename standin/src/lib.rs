@@ -29,6 +29,7 @@
 //! | `signature` | versions 1 and 4, by header and by query; pure |
 //! | `operation` | which operation is asked for |
 //! | `put`, `get`, `list` | the operations (deleting is one line of `dispatch`) |
+//! | `process` | pictures and films: what is asked for, image operations, `image/info`, ffmpeg |
 //! | `upload` | what all uploads share: receiving, describing, calling back, answering |
 //! | `store` | buckets and objects on disk |
 //! | `callback` | parameters, template, request, sending, verdict |
@@ -45,6 +46,7 @@ mod get;
 mod key;
 mod list;
 mod operation;
+mod process;
 mod put;
 mod reply;
 mod request;
@@ -72,6 +74,7 @@ pub use callback::EmptyValue;
 use callback::{Callbacks, Tls};
 use key::CallbackKey;
 pub use key::KeyBits;
+use process::Processing;
 use server::State;
 use store::{Store, is_bucket_name};
 
@@ -145,6 +148,7 @@ pub struct Builder {
     empty_value: EmptyValue,
     callback_time_limit: Duration,
     callback_certificates: Vec<u8>,
+    ffmpeg: PathBuf,
 }
 
 impl Default for Builder {
@@ -165,6 +169,7 @@ impl Default for Builder {
             empty_value: EmptyValue::default(),
             callback_time_limit: Duration::from_secs(5),
             callback_certificates: Vec::new(),
+            ffmpeg: PathBuf::from("ffmpeg"),
         }
     }
 }
@@ -274,6 +279,13 @@ impl Builder {
         self
     }
 
+    /// The program that films are worked on with: a name to be found in `PATH`, or an absolute path. Without it films
+    /// are refused. Default `ffmpeg`.
+    pub fn ffmpeg(mut self, program: impl Into<PathBuf>) -> Self {
+        self.ffmpeg = program.into();
+        self
+    }
+
     /// Starts the stand-in on the current Tokio runtime. When it returns, requests are answered.
     ///
     /// # Errors
@@ -299,13 +311,16 @@ impl Builder {
         let tls = Tls::new(roots).map_err(|cause| StartError::Certificates(cause.to_string()))?;
         // Disk and key first: while they are not ready, nobody should be able to connect. Both block.
         let (data, buckets, bits) = (self.data.clone(), self.buckets, self.key_bits);
+        let ffmpeg = self.ffmpeg;
         let key_file =
             self.key_file.clone().unwrap_or_else(|| data.join("keys").join(format!("callback-{}.pem", bits.count())));
         let prepared = tokio::task::spawn_blocking(move || {
             let store = Store::open(&data, &buckets)?;
-            Ok::<_, StartError>((store, CallbackKey::load_or_create(&key_file, bits)?))
+            let processing =
+                Processing::new(ffmpeg, &data).map_err(|cause| StartError::Data { path: data.clone(), cause })?;
+            Ok::<_, StartError>((store, processing, CallbackKey::load_or_create(&key_file, bits)?))
         });
-        let (store, key) = prepared.await.map_err(|cause| StartError::Interrupted(cause.to_string()))??;
+        let (store, processing, key) = prepared.await.map_err(|cause| StartError::Interrupted(cause.to_string()))??;
         let fail = |cause| StartError::Listen { address: self.listen.clone(), cause };
         let listener = TcpListener::bind(&self.listen).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
@@ -327,6 +342,7 @@ impl Builder {
                 time_limit: self.callback_time_limit,
                 tls,
             },
+            processing,
             _in_use: holder,
         };
         let (stop, stopped) = watch::channel(false);

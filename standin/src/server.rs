@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::callback::Callbacks;
 use crate::dispatch::{host_of, perform};
+use crate::process::Processing;
 use crate::reply::{Reply, full, new_request_id, stamp};
 use crate::store::Store;
 
@@ -44,6 +45,7 @@ pub(crate) struct State {
     pub(crate) anonymous: bool,
     pub(crate) store: Store,
     pub(crate) callbacks: Callbacks,
+    pub(crate) processing: Processing,
     /// Closed when the last request is done with all of the above, also one whose client is gone: only then is the
     /// data folder free. Dropped last, as fields are dropped in order.
     pub(crate) _in_use: mpsc::Sender<Infallible>,

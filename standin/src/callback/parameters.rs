@@ -43,12 +43,19 @@ impl Callback {
     pub(crate) fn read(headers: &HeaderMap, query: &Query) -> Result<Option<Self>, Error> {
         let callback = CALLBACK.find(headers, query)?;
         let variables = CALLBACK_VAR.find(headers, query)?;
+        Self::from_encoded(callback.as_deref(), variables.as_deref())
+    }
+
+    /// Judges the parameters as they were sent, in Base64; `None` if they ask for no callback.
+    pub(crate) fn from_encoded(callback: Option<&str>, variables: Option<&str>) -> Result<Option<Self>, Error> {
+        CALLBACK.check_length(callback)?;
+        CALLBACK_VAR.check_length(variables)?;
         let parsed = match callback {
-            Some(encoded) => Self::parse(&CALLBACK.decode(&encoded)?)?,
+            Some(encoded) => Self::parse(&CALLBACK.decode(encoded)?)?,
             None => None,
         };
         let variables = match variables {
-            Some(encoded) => parse_variables(&CALLBACK_VAR.decode(&encoded)?)?,
+            Some(encoded) => parse_variables(&CALLBACK_VAR.decode(encoded)?)?,
             None => BTreeMap::new(),
         };
         Ok(parsed.map(|callback| Self { variables, ..callback }))
@@ -152,12 +159,17 @@ impl Parameter {
             let message = format!("The {} must be given only once, in a header or in the query.", self.what);
             return Err(Error::invalid_argument(self.query, in_query.unwrap_or_default(), message).ec(self.twice));
         }
-        let found = first.or_else(|| in_query.map(str::to_owned));
-        if let Some(value) = found.as_ref().filter(|value| value.len() > LONGEST) {
-            let message = format!("The {} must not be longer than 5 KB.", self.what);
-            return Err(Error::invalid_argument(self.query, value, message).ec(self.too_long));
+        Ok(first.or_else(|| in_query.map(str::to_owned)))
+    }
+
+    fn check_length(&self, encoded: Option<&str>) -> Result<(), Error> {
+        match encoded {
+            Some(value) if value.len() > LONGEST => {
+                let message = format!("The {} must not be longer than 5 KB.", self.what);
+                Err(Error::invalid_argument(self.query, value, message).ec(self.too_long))
+            }
+            _ => Ok(()),
         }
-        Ok(found)
     }
 
     fn decode(&self, encoded: &str) -> Result<String, Error> {
