@@ -124,6 +124,13 @@ impl Call {
         self
     }
 
+    /// One parameter without a value that version 1 signs.
+    pub fn bare_query(mut self, name: &str) -> Self {
+        self.query = format!("?{name}");
+        self.signed_query = format!("?{name}");
+        self
+    }
+
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.insert(name.to_owned(), value.to_owned());
         self
