@@ -226,7 +226,7 @@ fn bucket_of(state: &State, target: &Target, destination: &Destination) -> Resul
 async fn make(state: &State, work: &Work, content: Content) -> Result<Output, Error> {
     match work {
         Work::ImageInfo => {
-            let bytes = with_picture(state, content, |source| info::describe(source)).await?.into_bytes();
+            let bytes = with_picture(state, content, info::describe).await?.into_bytes();
             Ok(Output { bytes, content_type: "application/json" })
         }
         Work::Image(steps) => {

@@ -508,7 +508,7 @@ fn film(folder: &tempfile::TempDir) -> Option<Vec<u8>> {
     let made = std::process::Command::new("ffmpeg")
         .args(["-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "color=red:s=64x48:d=1:r=10"])
         .args(["-f", "lavfi", "-i", "color=blue:s=64x48:d=1:r=10", "-filter_complex", "[0][1]concat"])
-        .args(["-c:v", "libx264", "-pix_fmt", "yuv420p"])
+        .args(["-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "100", "-sc_threshold", "0"])
         .arg(&path)
         .status();
     matches!(made, Ok(status) if status.success()).then(|| std::fs::read(path).unwrap())

@@ -116,8 +116,9 @@ impl Trigger {
     /// Clients write both parameters even if there is nothing in them.
     fn parse(parameters: &str) -> Self {
         let find = |name: &str| {
-            let found = parameters.split(',').filter_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('_'));
-            found.last().filter(|value| !value.is_empty()).map(str::to_owned)
+            let mut last_first = parameters.rsplit(',');
+            let found = last_first.find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('_'));
+            found.filter(|value| !value.is_empty()).map(str::to_owned)
         };
         Self { callback: find("callback"), variables: find("callback-var") }
     }

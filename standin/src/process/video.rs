@@ -212,7 +212,8 @@ fn snapshot_arguments(snapshot: &Snapshot, last: bool, name: &str) -> Vec<String
         false => add(&["-ss", &seconds(snapshot.time)]),
     }
     if snapshot.fast {
-        add(&["-noaccurate_seek"]);
+        // With the times of the source: frames before the wanted time would else have negative ones, and be dropped.
+        add(&["-noaccurate_seek", "-copyts"]);
     }
     add(&["-i", "file:source", "-map", "0:v:0", "-an"]);
     if !last {
