@@ -273,3 +273,36 @@ fn flatten(picture: &DynamicImage) -> RgbImage {
         pixel.to_rgb()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::process::chain::{Task, Work};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn a_damaged_picture_is_processed_or_refused(
+            format in proptest::sample::select(vec![
+                ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Tiff,
+            ]),
+            damage in proptest::collection::vec((0_usize..400, any::<u8>()), 0..4),
+            length in 0_usize..2000,
+            steps in "(resize,(m_(fill|pad|fixed|mfit),)?w_[1-9][0-9]{0,2}(,limit_0)?/|crop,g_se,w_[0-9]{1,3},x_[0-9]/|rotate,[0-9]{1,2}/|auto-orient,1/|quality,q_[1-9]/){0,4}format,(jpg|png|webp|bmp|gif|tiff)",
+        ) {
+            let mut source = Cursor::new(Vec::new());
+            RgbImage::from_fn(20, 10, |x, y| Rgb([x as u8, y as u8, 7])).write_to(&mut source, format).unwrap();
+            let mut source = source.into_inner();
+            for (at, byte) in damage {
+                if let Some(place) = source.get_mut(at) { *place = byte; }
+            }
+            source.truncate(length.max(20));
+            let Work::Image(steps) = Task::parse(&format!("image/{steps}")).unwrap().work else { return Ok(()) };
+            if let Ok(picture) = process(&source, &steps) {
+                prop_assert!(image::load_from_memory(&picture.bytes).is_ok());
+            }
+        }
+    }
+}
