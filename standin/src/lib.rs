@@ -38,6 +38,9 @@
 //!
 //! Not imitated: access control lists, versions, storage classes and encryption; their headers are ignored. Requests for
 //! operations that are not implemented are refused with `NotImplemented`.
+//!
+//! Of processing: pictures are resized, cut, turned and converted (of an animation its first picture; WebP without loss;
+//! not HEIC and AVIF), films are converted and pictures taken out of them where ffmpeg is installed.
 
 mod callback;
 mod dispatch;
