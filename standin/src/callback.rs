@@ -7,6 +7,7 @@ mod compose;
 mod fire;
 mod image;
 mod parameters;
+mod policy;
 mod template;
 mod verdict;
 
@@ -16,6 +17,7 @@ pub(crate) use compose::ACCOUNT;
 pub(crate) use fire::{Callbacks, Tls};
 pub(crate) use image::{Image, image_in};
 pub(crate) use parameters::Callback;
+pub(crate) use policy::{delete_callback_policy, get_callback_policy, put_callback_policy};
 pub use template::EmptyValue;
 
 /// The facts of one upload: the system variables of the template.

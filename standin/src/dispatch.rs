@@ -4,21 +4,30 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::StatusCode;
 use http::header::HOST;
 use http::request::Parts;
+use http::{Method, StatusCode};
 use hyper::body::Incoming;
 
+use crate::bucket::{
+    delete_bucket, get_bucket_acl, get_bucket_info, get_bucket_location, get_bucket_stat, head_bucket, list_buckets,
+    put_bucket, put_bucket_acl,
+};
+use crate::callback::{delete_callback_policy, get_callback_policy, put_callback_policy};
+use crate::copy::copy_object;
+use crate::cors::{delete_bucket_cors, get_bucket_cors, preflight, put_bucket_cors};
+use crate::delete::{delete_multiple_objects, delete_object};
 use crate::error::Error;
-use crate::get::{get_object, head_object};
+use crate::get::{get_object, get_object_meta, head_object};
 use crate::list::list_objects;
-use crate::operation::{BucketOperation, ObjectOperation, Operation};
+use crate::operation::{BucketOperation, ObjectOperation, Operation, ServiceOperation};
 use crate::process::{get_processed, post_async_process, post_process};
 use crate::put::put_object;
-use crate::reply::{Reply, empty};
+use crate::reply::Reply;
 use crate::request::{Address, Query, addresses};
 use crate::server::State;
 use crate::signature::{Claim, Head};
+use crate::store::Acl;
 use crate::upload::Target;
 
 pub(crate) async fn perform(
@@ -32,57 +41,123 @@ pub(crate) async fn perform(
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     let buckets: Vec<String> = state.store.buckets().into_iter().map(|(name, _)| name).collect();
     let readings = addresses(parts.uri.path(), host_of(parts).as_deref(), &buckets)?;
-    let address = state.authorize(Head { method, query: &query, headers }, &readings)?;
+    if *method == Method::OPTIONS {
+        return preflight(state, &readings, headers);
+    }
+    let (address, proof) = state.authorize(Head { method, query: &query, headers }, &readings)?;
     let operation = Operation::of(method, address, &query, headers)?;
-    let (Some(bucket_name), Operation::Bucket(_) | Operation::Object(_)) = (&address.bucket, operation) else {
-        return Err(Error::not_implemented("an operation without a bucket"));
+    let bucket_name = address.bucket.as_deref().unwrap_or_default();
+    let bucket = || {
+        let bucket = state.store.bucket(bucket_name).ok_or_else(|| Error::no_such_bucket(bucket_name))?;
+        proof.check(operation, bucket.settings().acl, &query)?;
+        Ok::<_, Error>(bucket)
     };
-    let bucket = state.store.bucket(bucket_name).ok_or_else(|| Error::no_such_bucket(bucket_name))?;
     let key = &address.key;
-    let target = || Target {
-        bucket_name: bucket_name.clone(),
-        bucket: Arc::clone(&bucket),
+    let target = |bucket| Target {
+        bucket_name: bucket_name.to_owned(),
+        bucket,
         key: key.clone(),
         client: peer.ip(),
         request_id: request_id.to_owned(),
     };
     match operation {
-        Operation::Service(_) => Err(Error::not_implemented("an operation without a bucket")),
-        Operation::Bucket(operation) => match operation {
-            BucketOperation::ListObjects => list_objects(bucket_name, &bucket, &query),
-            other => Err(Error::not_implemented(&format!("{other:?}"))),
-        },
-        Operation::Object(operation) => match operation {
-            ObjectOperation::PutObject => put_object(state, target(), &query, headers, body).await,
-            ObjectOperation::GetObject => get_object(&bucket, key, &query, headers),
-            ObjectOperation::HeadObject => head_object(&bucket, key, &query, headers),
-            ObjectOperation::DeleteObject => {
-                let key = key.clone();
-                let deleted =
-                    tokio::task::spawn_blocking(move || bucket.delete(&key)).await.map_err(Error::internal)?;
-                deleted.map_err(Error::internal)?;
-                // protocol: 204, also if there was no such object.
-                Ok(empty(StatusCode::NO_CONTENT))
+        Operation::Service(ServiceOperation::ListBuckets) => {
+            proof.demand_signature()?;
+            list_buckets(state, &query)
+        }
+        Operation::Bucket(BucketOperation::PutBucket) => {
+            proof.demand_signature()?;
+            put_bucket(state, bucket_name, headers, body).await
+        }
+        Operation::Bucket(operation) => {
+            let bucket = bucket()?;
+            match operation {
+                BucketOperation::DeleteBucket => delete_bucket(state, bucket_name).await,
+                BucketOperation::HeadBucket => Ok(head_bucket(state)),
+                BucketOperation::GetBucketInfo => Ok(get_bucket_info(state, bucket_name, &bucket)),
+                BucketOperation::GetBucketLocation => Ok(get_bucket_location(state)),
+                BucketOperation::GetBucketStat => Ok(get_bucket_stat(&bucket)),
+                BucketOperation::PutBucketAcl => put_bucket_acl(bucket, headers).await,
+                BucketOperation::GetBucketAcl => Ok(get_bucket_acl(&bucket)),
+                BucketOperation::PutBucketCors => put_bucket_cors(bucket, headers, body).await,
+                BucketOperation::GetBucketCors => get_bucket_cors(&bucket),
+                BucketOperation::DeleteBucketCors => delete_bucket_cors(bucket).await,
+                BucketOperation::PutCallbackPolicy => put_callback_policy(bucket, headers, body).await,
+                BucketOperation::GetCallbackPolicy => get_callback_policy(&bucket),
+                BucketOperation::DeleteCallbackPolicy => delete_callback_policy(bucket).await,
+                BucketOperation::ListObjects => list_objects(bucket_name, &bucket, &query),
+                BucketOperation::DeleteMultipleObjects => delete_multiple_objects(bucket, &query, headers, body).await,
+                other => Err(Error::not_implemented(&format!("{other:?}"))),
             }
-            ObjectOperation::GetProcessed => get_processed(state, &target(), &query, headers).await,
-            ObjectOperation::PostProcess => post_process(state, target(), headers, body).await,
-            ObjectOperation::PostAsyncProcess => post_async_process(state, target(), headers, body).await,
-            other => Err(Error::not_implemented(&format!("{other:?}"))),
-        },
+        }
+        Operation::Object(operation) => {
+            let bucket = bucket()?;
+            match operation {
+                ObjectOperation::PutObject => put_object(state, target(bucket), &query, headers, body).await,
+                ObjectOperation::CopyObject => copy_object(state, target(bucket), headers).await,
+                ObjectOperation::GetObject => get_object(&bucket, key, &query, headers),
+                ObjectOperation::HeadObject if query.has("objectMeta") => get_object_meta(&bucket, key),
+                ObjectOperation::HeadObject => head_object(&bucket, key, &query, headers),
+                ObjectOperation::DeleteObject => delete_object(bucket, key).await,
+                ObjectOperation::GetProcessed => get_processed(state, &target(bucket), &query, headers).await,
+                ObjectOperation::PostProcess => post_process(state, target(bucket), headers, body).await,
+                ObjectOperation::PostAsyncProcess => post_async_process(state, target(bucket), headers, body).await,
+                other => Err(Error::not_implemented(&format!("{other:?}"))),
+            }
+        }
+    }
+}
+
+/// Whether a request is known to be the account's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// It is signed, or signatures are not asked for.
+    Given,
+    Missing,
+}
+
+impl Proof {
+    fn demand_signature(self) -> Result<(), Error> {
+        match self {
+            Self::Given => Ok(()),
+            Self::Missing => Err(Error::access_denied("The request is not signed.")),
+        }
+    }
+
+    /// What an unsigned request may do depends on the bucket.
+    fn check(self, operation: Operation, acl: Acl, query: &Query) -> Result<(), Error> {
+        use ObjectOperation::{CopyObject, GetObject, GetProcessed, HeadObject};
+        let permitted = match (acl, operation) {
+            // not documented: whether an unsigned copy is possible. Its source may be in a private bucket.
+            (_, Operation::Object(CopyObject)) => false,
+            (Acl::PublicRead, Operation::Object(operation)) => {
+                matches!(operation, GetObject | HeadObject | GetProcessed)
+            }
+            (Acl::PublicReadWrite, Operation::Object(_)) => true,
+            _ => false,
+        };
+        if self == Self::Missing && permitted {
+            // protocol: who does not sign cannot override headers. not documented: with which code.
+            if let Some((name, value)) = query.iter().find(|(name, _)| name.starts_with("response-")) {
+                return Err(Error::invalid_argument(name, value, "Only signed requests can override headers."));
+            }
+            return Ok(());
+        }
+        self.demand_signature()
     }
 }
 
 impl State {
-    /// The reading of the request that its signature proves.
-    fn authorize<'a>(&self, head: Head<'_>, readings: &'a [Address]) -> Result<&'a Address, Error> {
+    /// The reading of the request that its signature proves; of an unsigned one, the likeliest.
+    fn authorize<'a>(&self, head: Head<'_>, readings: &'a [Address]) -> Result<(&'a Address, Proof), Error> {
         let first = readings.first().ok_or_else(|| Error::internal("a request without an address"))?;
         if self.anonymous {
             // A signature still tells which of several readings the client means.
             let claim = Claim::read(head).ok().flatten();
             let meant = claim.and_then(|claim| claim.verify(head, readings, &self.access_key_secret).ok());
-            return Ok(meant.unwrap_or(first));
+            return Ok((meant.unwrap_or(first), Proof::Given));
         }
-        let claim = Claim::read(head)?.ok_or_else(|| Error::access_denied("The request is not signed."))?;
+        let Some(claim) = Claim::read(head)? else { return Ok((first, Proof::Missing)) };
         self.check_access_key(claim.access_key_id())?;
         if let Some(region) = claim.region() {
             self.check_region(region)?;
@@ -90,7 +165,7 @@ impl State {
         if let Some(skew) = self.max_skew {
             claim.check_time(SystemTime::now(), skew)?;
         }
-        claim.verify(head, readings, &self.access_key_secret)
+        Ok((claim.verify(head, readings, &self.access_key_secret)?, Proof::Given))
     }
 
     pub(crate) fn check_access_key(&self, id: &str) -> Result<(), Error> {

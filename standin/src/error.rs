@@ -67,6 +67,11 @@ impl Error {
         .detail("Method", method.as_str())
     }
 
+    pub(crate) fn malformed_xml(root: &str) -> Self {
+        let message = "The XML you provided was not well-formed or did not validate against our published schema.";
+        Self::new(StatusCode::BAD_REQUEST, "MalformedXML", message).detail("Expected", root)
+    }
+
     pub(crate) fn not_implemented(what: &str) -> Self {
         Self::new(
             StatusCode::NOT_IMPLEMENTED,
@@ -116,6 +121,7 @@ impl Error {
     pub(crate) fn into_head_reply(self, request_id: &str, host: &str) -> Reply {
         let mut reply = full("");
         *reply.status_mut() = self.status;
+        *reply.headers_mut() = HeaderMap::clone(&self.headers);
         if let Some(ec) = self.ec {
             reply.headers_mut().insert("x-oss-ec", HeaderValue::from_static(ec));
         }

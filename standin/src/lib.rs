@@ -28,21 +28,29 @@
 //! | `request` | bucket and key out of path and Host, query parameters |
 //! | `signature` | versions 1 and 4, by header and by query; pure |
 //! | `operation` | which operation is asked for |
-//! | `put`, `get`, `list` | the operations (deleting is one line of `dispatch`) |
+//! | `put`, `copy`, `get`, `delete`, `list` | the operations on objects |
+//! | `bucket` | the operations on buckets and their access control lists |
+//! | `cors` | pages of other origins: rules, preflights, and the headers on every answer |
 //! | `process` | pictures and films: what is asked for, image operations, `image/info`, ffmpeg |
 //! | `upload` | what all uploads share: receiving, describing, calling back, answering |
 //! | `store` | buckets and objects on disk |
-//! | `callback` | parameters, template, request, sending, verdict |
+//! | `callback` | parameters, the policies of buckets, template, request, sending, verdict |
 //! | `key` | the key that signs callbacks |
 //! | `reply`, `error`, `xml` | answers and refusals |
 //!
-//! Not imitated: access control lists, versions, storage classes and encryption; their headers are ignored. Requests for
-//! operations that are not implemented are refused with `NotImplemented`.
+//! Not imitated: access control lists of objects (buckets have theirs: what unsigned requests may do follows them),
+//! versions, storage classes and encryption; their headers are ignored. Requests for operations that are not implemented
+//! are refused with `NotImplemented`. More lenient than OSS: a bucket without CORS rules lets pages of all origins in
+//! (see [`Builder::strict_cors`]), and deleting several objects needs no Content-MD5, which is checked if it is sent.
 //!
 //! Of processing: pictures are resized, cut, turned and converted (of an animation its first picture; WebP without loss;
 //! not HEIC and AVIF), films are converted and pictures taken out of them where ffmpeg is installed.
 
+mod bucket;
 mod callback;
+mod copy;
+mod cors;
+mod delete;
 mod dispatch;
 mod error;
 mod get;
@@ -148,6 +156,7 @@ pub struct Builder {
     max_skew: Option<Duration>,
     forbid_private: bool,
     anonymous: bool,
+    strict_cors: bool,
     empty_value: EmptyValue,
     callback_time_limit: Duration,
     callback_certificates: Vec<u8>,
@@ -169,6 +178,7 @@ impl Default for Builder {
             max_skew: Some(Duration::from_secs(900)),
             forbid_private: false,
             anonymous: false,
+            strict_cors: false,
             empty_value: EmptyValue::default(),
             callback_time_limit: Duration::from_secs(5),
             callback_certificates: Vec::new(),
@@ -264,6 +274,13 @@ impl Builder {
         self
     }
 
+    /// Whether a bucket without CORS rules keeps browsers' pages of other origins out, as OSS does. A bucket that has
+    /// rules is judged by them in any case. Default false: all pages are let in.
+    pub fn strict_cors(mut self, strict: bool) -> Self {
+        self.strict_cors = strict;
+        self
+    }
+
     /// What a JSON callback body gets for a variable without a value. Default [`EmptyValue::Null`].
     pub fn empty_value(mut self, value: EmptyValue) -> Self {
         self.empty_value = value;
@@ -336,6 +353,7 @@ impl Builder {
             access_key_secret: self.access_key_secret,
             max_skew: self.max_skew,
             anonymous: self.anonymous,
+            strict_cors: self.strict_cors,
             store,
             callbacks: Callbacks {
                 key,

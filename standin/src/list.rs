@@ -1,4 +1,4 @@
-//! ListObjectsV2: one page of a bucket in key order.
+//! ListObjects and ListObjectsV2: one page of a bucket in key order.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -40,85 +40,129 @@ struct Page {
 }
 
 pub(crate) fn list_objects(bucket_name: &str, bucket: &Bucket, query: &Query) -> Result<Reply, Error> {
-    if query.get("list-type") != Some("2") {
-        return Err(Error::not_implemented("a list without list-type=2"));
-    }
     let get = |name| query.get(name).unwrap_or_default();
-    let count = match query.get("max-keys") {
-        None => DEFAULT_PAGE,
-        Some(text) => match text.parse() {
-            Ok(count @ 1..=LARGEST_PAGE) => count,
-            _ => return Err(Error::invalid_argument("max-keys", text, "max-keys must be a number from 1 to 1000.")),
-        },
+    let version_two = match get("list-type") {
+        "" | "1" => false,
+        "2" => true,
+        other => return Err(Error::invalid_argument("list-type", other, "list-type must be 2 or absent.")),
     };
-    let url_encoded = match get("encoding-type") {
-        "" => false,
-        "url" => true,
-        other => {
-            return Err(Error::invalid_argument(
-                "encoding-type",
-                other,
-                "Invalid Encoding Method specified in Request.",
-            ));
-        }
-    };
-    let token = query.get("continuation-token").filter(|token| !token.is_empty());
-    let after = match token {
-        None => get("start-after").to_owned(),
-        Some(token) => {
+    let encoding = Encoding::of(query)?;
+    let token = query.get("continuation-token").filter(|token| version_two && !token.is_empty());
+    let after = match (token, version_two) {
+        (None, true) => get("start-after").to_owned(),
+        (None, false) => get("marker").to_owned(),
+        (Some(token), _) => {
             URL_SAFE_NO_PAD.decode(token).ok().and_then(|marker| String::from_utf8(marker).ok()).ok_or_else(|| {
                 Error::invalid_argument("continuation-token", token, "The continuation token is not one of ours.")
             })?
         }
     };
-    let wanted = Wanted { prefix: get("prefix"), delimiter: get("delimiter"), after, count };
+    let wanted = Wanted { prefix: get("prefix"), delimiter: get("delimiter"), after, count: page_size(query)? };
     let page = page(&bucket.index(), &wanted);
 
-    let encode = |text: &str| match url_encoded {
-        true => utf8_percent_encode(text, UNRESERVED).to_string(),
-        false => text.to_owned(),
-    };
     let mut document = Document::new("ListBucketResult");
     document.text("Name", bucket_name);
-    document.text("Prefix", &encode(wanted.prefix));
-    if let Some(start_after) = query.get("start-after") {
-        document.text("StartAfter", &encode(start_after));
+    document.text("Prefix", &encoding.of_text(wanted.prefix));
+    match (version_two, query.get("start-after")) {
+        (false, _) => document.text("Marker", &encoding.of_text(&wanted.after)),
+        (true, Some(start_after)) => document.text("StartAfter", &encoding.of_text(start_after)),
+        (true, None) => {}
     }
     if let Some(token) = token {
         document.text("ContinuationToken", token);
     }
-    document.text("MaxKeys", &count.to_string());
-    document.text("Delimiter", &encode(wanted.delimiter));
-    if url_encoded {
-        document.text("EncodingType", "url");
-    }
+    document.text("MaxKeys", &wanted.count.to_string());
+    document.text("Delimiter", &encoding.of_text(wanted.delimiter));
+    encoding.write(&mut document);
     document.text("IsTruncated", if page.next.is_some() { "true" } else { "false" });
-    if let Some(next) = &page.next {
-        document.text("NextContinuationToken", &URL_SAFE_NO_PAD.encode(next));
+    match &page.next {
+        Some(next) if version_two => document.text("NextContinuationToken", &URL_SAFE_NO_PAD.encode(next)),
+        Some(next) => document.text("NextMarker", &encoding.of_text(next)),
+        None => {}
     }
-    document.text("KeyCount", &(page.objects.len() + page.common_prefixes.len()).to_string());
+    if version_two {
+        document.text("KeyCount", &(page.objects.len() + page.common_prefixes.len()).to_string());
+    }
+    let with_owner = !version_two || get("fetch-owner") == "true";
+    write_page(&mut document, &page, encoding, with_owner);
+    Ok(xml(document))
+}
+
+fn write_page(document: &mut Document, page: &Page, encoding: Encoding, with_owner: bool) {
     for object in &page.objects {
         document.open("Contents");
-        document.text("Key", &encode(&object.key));
-        document.text("LastModified", &instant(object.last_modified));
+        document.text("Key", &encoding.of_text(&object.key));
+        document.instant("LastModified", object.last_modified);
         document.text("ETag", &format!("\"{}\"", object.etag));
         document.text("Type", object.kind.as_str());
         document.text("Size", &object.size.to_string());
         document.text("StorageClass", "Standard");
-        if get("fetch-owner") == "true" {
-            document.open("Owner");
-            document.text("ID", ACCOUNT);
-            document.text("DisplayName", ACCOUNT);
-            document.close();
+        if with_owner {
+            write_owner(document);
         }
         document.close();
     }
     for prefix in &page.common_prefixes {
         document.open("CommonPrefixes");
-        document.text("Prefix", &encode(prefix));
+        document.text("Prefix", &encoding.of_text(prefix));
         document.close();
     }
-    Ok(xml(document))
+}
+
+/// The one account that a stand-in has.
+pub(crate) fn write_owner(document: &mut Document) {
+    document.open("Owner");
+    document.text("ID", ACCOUNT);
+    document.text("DisplayName", ACCOUNT);
+    document.close();
+}
+
+/// How many entries a page may have.
+pub(crate) fn page_size(query: &Query) -> Result<usize, Error> {
+    let Some(text) = query.get("max-keys") else { return Ok(DEFAULT_PAGE) };
+    match text.parse() {
+        Ok(count @ 1..=LARGEST_PAGE) => Ok(count),
+        _ => Err(Error::invalid_argument("max-keys", text, "max-keys must be a number from 1 to 1000.")),
+    }
+}
+
+/// How keys stand in an answer: as they are, or percent-encoded because XML cannot hold every character.
+#[derive(Clone, Copy)]
+pub(crate) enum Encoding {
+    Plain,
+    Url,
+}
+
+impl Encoding {
+    /// The one that a query asks for.
+    pub(crate) fn of(query: &Query) -> Result<Self, Error> {
+        Self::named(query.get("encoding-type").unwrap_or_default())
+    }
+
+    pub(crate) fn named(name: &str) -> Result<Self, Error> {
+        match name {
+            "" => Ok(Self::Plain),
+            "url" => Ok(Self::Url),
+            other => {
+                let message = "Invalid Encoding Method specified in Request.";
+                Err(Error::invalid_argument("encoding-type", other, message))
+            }
+        }
+    }
+
+    pub(crate) fn of_text(self, text: &str) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Url => utf8_percent_encode(text, UNRESERVED).to_string(),
+        }
+    }
+
+    /// Says so in an answer.
+    pub(crate) fn write(self, document: &mut Document) {
+        if let Self::Url = self {
+            document.text("EncodingType", "url");
+        }
+    }
 }
 
 fn page(index: &Index<'_>, wanted: &Wanted<'_>) -> Page {
@@ -155,11 +199,4 @@ fn page(index: &Index<'_>, wanted: &Wanted<'_>) -> Page {
         };
     }
     page
-}
-
-/// protocol: with the milliseconds always zero, as OSS stores whole seconds.
-fn instant(milliseconds: i64) -> String {
-    jiff::Timestamp::from_second(milliseconds.div_euclid(1000))
-        .map(|timestamp| timestamp.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string())
-        .unwrap_or_default()
 }

@@ -76,6 +76,9 @@ struct Serve {
     /// Accept requests unsigned or with any signature.
     #[arg(long)]
     anonymous: bool,
+    /// Keep web pages of other origins out of buckets without CORS rules, as OSS does.
+    #[arg(long)]
+    strict_cors: bool,
     /// Certificate authorities (PEM) that https callbacks trust beside the public ones.
     #[arg(long, value_name = "FILE")]
     callback_ca: Option<PathBuf>,
@@ -141,7 +144,8 @@ async fn run(serve: Serve) -> Result<(), Box<dyn std::error::Error>> {
         })
         .max_skew(serve.max_skew.0)
         .forbid_private(serve.forbid_private)
-        .anonymous(serve.anonymous);
+        .anonymous(serve.anonymous)
+        .strict_cors(serve.strict_cors);
     for bucket in &serve.buckets {
         builder = builder.bucket(bucket);
     }

@@ -115,6 +115,10 @@ impl Operation {
         if query.has("objectMeta") && *method != Method::HEAD {
             selectors.push("objectMeta");
         }
+        // Of the parts of a bucket's policy only that on callbacks is implemented.
+        if query.get("comp").is_some_and(|part| part != "callback") {
+            return Err(Error::not_implemented(&format!("{method} with this value of the query parameter comp")));
+        }
         let copies = headers.contains_key("x-oss-copy-source");
         let operation = match (&address.bucket, address.key.is_empty()) {
             (None, _) => match (method.as_str(), selectors.as_slice()) {

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use http::header::{CONTENT_TYPE, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
-use md5::{Digest as _, Md5};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::Semaphore;
@@ -25,8 +24,8 @@ use self::image::{LARGEST_SOURCE, damaged, source_too_large};
 use self::video::Ffmpeg;
 use crate::callback::Callback;
 use crate::error::Error;
-use crate::get::{check_conditions, last_modified};
-use crate::put::{declared_md5, invalid_digest};
+use crate::get::{CONDITIONS, check_conditions, last_modified};
+use crate::put::check_md5;
 use crate::reply::{Reply, empty, full};
 use crate::request::Query;
 use crate::server::State;
@@ -73,7 +72,7 @@ pub(crate) async fn get_processed(
         return Err(Error::new(StatusCode::BAD_REQUEST, "InvalidArgument", message));
     }
     let (object, content) = source(target)?;
-    if check_conditions(&object, headers)? {
+    if check_conditions(&object, headers, &CONDITIONS)? {
         return Ok(empty(StatusCode::NOT_MODIFIED));
     }
     reply(&object, make(state, &task.work, content).await?)
@@ -177,8 +176,9 @@ async fn trigger_callback(
     content: Content,
     trigger: &Trigger,
 ) -> Result<Reply, Error> {
-    let callback =
-        Callback::from_encoded(trigger.callback.as_deref(), trigger.variables.as_deref())?.ok_or_else(|| {
+    let policies = &target.bucket.settings().callback_policies;
+    let callback = Callback::from_encoded(trigger.callback.as_deref(), trigger.variables.as_deref(), policies)?
+        .ok_or_else(|| {
             Error::invalid_argument("callback", "", "trigger/callback needs a callback with a callbackUrl.")
         })?;
     callback.check_addresses(&state.callbacks).await?;
@@ -195,11 +195,8 @@ async fn trigger_callback(
 
 /// What a request's body says after `NAME=`.
 async fn text_in(headers: &HeaderMap, body: &mut Incoming, name: &str) -> Result<String, Error> {
-    let declared = declared_md5(headers)?;
     let body = read_whole(body, LONGEST_BODY).await?;
-    if declared.is_some_and(|declared| declared != <[u8; 16]>::from(Md5::digest(&body))) {
-        return Err(invalid_digest(headers));
-    }
+    check_md5(headers, &body)?;
     let text = std::str::from_utf8(&body).ok().map(str::trim);
     text.and_then(|text| text.strip_prefix(name)?.strip_prefix('='))
         .map(str::to_owned)

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
+use md5::{Digest as _, Md5};
 
 use crate::callback::Callback;
 use crate::error::Error;
@@ -24,7 +25,7 @@ pub(crate) async fn put_object(
     body: &mut Incoming,
 ) -> Result<Reply, Error> {
     // protocol: a faulty callback is refused before anything is stored.
-    let callback = Callback::read(headers, query)?;
+    let callback = Callback::read(headers, query, &target.bucket.settings().callback_policies)?;
     if let Some(callback) = &callback {
         callback.check_addresses(&state.callbacks).await?;
     }
@@ -86,13 +87,21 @@ fn check_length(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// The digest that a request claims its body has.
-pub(crate) fn declared_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, Error> {
+fn declared_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, Error> {
     let Some(value) = headers.get("content-md5") else { return Ok(None) };
     let digest = STANDARD.decode(value.as_bytes()).ok().and_then(|digest| digest.try_into().ok());
     digest.map(Some).ok_or_else(|| invalid_digest(headers))
 }
 
-pub(crate) fn invalid_digest(headers: &HeaderMap) -> Error {
+/// Refuses a body that is in memory unless it has the digest that the request claims.
+pub(crate) fn check_md5(headers: &HeaderMap, body: &[u8]) -> Result<(), Error> {
+    match declared_md5(headers)? {
+        Some(declared) if declared != <[u8; 16]>::from(Md5::digest(body)) => Err(invalid_digest(headers)),
+        _ => Ok(()),
+    }
+}
+
+fn invalid_digest(headers: &HeaderMap) -> Error {
     let sent = headers.get("content-md5").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     Error::new(StatusCode::BAD_REQUEST, "InvalidDigest", "The Content-MD5 you specified was invalid.")
         .detail("Content-MD5", sent.unwrap_or_default())

@@ -6,6 +6,7 @@ use http::StatusCode;
 use percent_encoding::percent_decode;
 
 use crate::error::Error;
+use crate::store::is_bucket_name;
 
 /// The longest key in bytes (protocol: 1 to 1,023 bytes of UTF-8).
 const LONGEST_KEY: usize = 1023;
@@ -33,14 +34,20 @@ pub(crate) fn addresses(path: &str, host: Option<&str>, buckets: &[String]) -> R
         .ok_or_else(|| Error::new(StatusCode::BAD_REQUEST, "InvalidObjectName", "The key is not UTF-8."))?;
     let (first, rest) = path.split_once('/').unwrap_or((&path, ""));
     let mut readings = Vec::new();
-    if let Some(bucket) = host.and_then(|host| bucket_of_host(host, buckets)) {
+    let named = host.and_then(|host| bucket_of_host(host, buckets));
+    if let Some((bucket, true)) = named {
         readings.push(Address::new(bucket, &path));
         if first == bucket {
             readings.push(Address::new(bucket, rest));
         }
     } else {
+        // A bucket that is yet to be made is nowhere else than in the request: in a host that may just as well be a
+        // name of this machine, or alone in the path.
+        if let (Some((bucket, _)), true) = (named, path.is_empty()) {
+            readings.push(Address::new(bucket, ""));
+        }
         let first_is_bucket = buckets.iter().any(|bucket| bucket == first);
-        if first_is_bucket {
+        if first_is_bucket || (rest.is_empty() && path.ends_with('/') && is_bucket_name(first)) {
             readings.push(Address::new(first, rest));
         }
         if let [only] = buckets {
@@ -48,6 +55,9 @@ pub(crate) fn addresses(path: &str, host: Option<&str>, buckets: &[String]) -> R
         }
         if !first_is_bucket && !first.is_empty() {
             readings.push(Address::new(first, rest));
+        }
+        if let (Some((bucket, _)), false) = (named, path.is_empty()) {
+            readings.push(Address::new(bucket, &path));
         }
         if path.is_empty() {
             readings.push(Address { bucket: None, key: String::new() });
@@ -64,8 +74,8 @@ pub(crate) fn addresses(path: &str, host: Option<&str>, buckets: &[String]) -> R
     Ok(readings)
 }
 
-/// The bucket that a Host header names, if it names one.
-fn bucket_of_host<'a>(host: &'a str, buckets: &[String]) -> Option<&'a str> {
+/// The bucket that a Host header names, and whether it does so for certain.
+fn bucket_of_host<'a>(host: &'a str, buckets: &[String]) -> Option<(&'a str, bool)> {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
@@ -75,8 +85,15 @@ fn bucket_of_host<'a>(host: &'a str, buckets: &[String]) -> Option<&'a str> {
     }
     let (first, rest) = name.split_once('.')?;
     // A bucket that does not exist here is recognised by the OSS endpoint behind it.
-    let known = buckets.iter().any(|bucket| bucket == first);
-    (known || rest.starts_with("oss-")).then_some(first)
+    let certain = buckets.iter().any(|bucket| bucket == first) || rest.starts_with("oss-");
+    (certain || (is_bucket_name(first) && is_local(rest))).then_some((first, certain))
+}
+
+/// Whether a name stands for this machine: `localhost`, or an address written as a name, such as `127.0.0.1.nip.io`.
+fn is_local(name: &str) -> bool {
+    let labels: Vec<&str> = name.split('.').collect();
+    let address = labels.get(..4).is_some_and(|octets| octets.iter().all(|octet| octet.parse::<u8>().is_ok()));
+    address || labels.last().is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
 }
 
 /// The query string: as it was sent, and its parameters decoded, in order.

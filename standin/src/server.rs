@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::callback::Callbacks;
+use crate::cors::stamp_cors;
 use crate::dispatch::{host_of, perform};
 use crate::process::Processing;
 use crate::reply::{Reply, full, new_request_id, stamp};
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub(crate) max_skew: Option<Duration>,
     /// Whether signatures are not asked for.
     pub(crate) anonymous: bool,
+    /// Whether a bucket without CORS rules keeps pages of other origins out.
+    pub(crate) strict_cors: bool,
     pub(crate) store: Store,
     pub(crate) callbacks: Callbacks,
     pub(crate) processing: Processing,
@@ -114,6 +117,7 @@ async fn answer(state: &Arc<State>, peer: SocketAddr, request: Request<Incoming>
         }
     };
     stamp(&mut reply, &request_id, began.elapsed().as_millis());
+    stamp_cors(&mut reply, state, &parts);
     tracing::info!(method = %parts.method, path = parts.uri.path(), status = reply.status().as_u16(), request_id, "request");
     reply
 }

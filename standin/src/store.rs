@@ -16,6 +16,7 @@
 
 mod body;
 mod bucket;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub(crate) use body::{Content, Received};
 pub(crate) use bucket::{Bucket, Commit, Description, Index, Object};
+pub(crate) use settings::{Acl, CallbackPolicy, Cors, CorsRule, Settings};
 
 use crate::StartError;
 

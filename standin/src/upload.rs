@@ -15,12 +15,17 @@ use hyper::body::Incoming;
 
 use crate::callback::{Callback, Image, Upload, image_in};
 use crate::error::Error;
+use crate::put::check_md5;
 use crate::reply::{Reply, full};
 use crate::server::State;
 use crate::store::{Bucket, Content, Description, Object, Received};
+use crate::xml::Element;
 
 /// protocol: one request uploads at most 5 GiB.
 pub(crate) const LARGEST_UPLOAD: u64 = 5 * 1024 * 1024 * 1024;
+
+/// The longest XML document of a request in bytes: protocol: 2 MB.
+pub(crate) const LARGEST_DOCUMENT: usize = 2 * 1024 * 1024;
 
 /// Where an upload goes and where it comes from.
 #[derive(Clone)]
@@ -61,6 +66,14 @@ pub(crate) async fn read_whole(body: &mut Incoming, limit: usize) -> Result<Byte
         }
     }
     Ok(whole.into())
+}
+
+/// The XML document that a request's body holds, with this root, checked against its Content-MD5 if it brings one (OSS
+/// requires one of some operations; SDKs do not always send it).
+pub(crate) async fn read_document(headers: &HeaderMap, body: &mut Incoming, root: &str) -> Result<Element, Error> {
+    let document = read_whole(body, LARGEST_DOCUMENT).await?;
+    check_md5(headers, &document)?;
+    Element::parse(&document, root).ok_or_else(|| Error::malformed_xml(root))
 }
 
 /// What the headers of an upload say about the object that it makes.

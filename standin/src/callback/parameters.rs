@@ -8,14 +8,16 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 
 use super::address::CallbackUrl;
+use super::policy::policy_missing;
 use super::template::{BodyType, Template, TemplateError};
 use crate::error::Error;
 use crate::request::Query;
+use crate::store::CallbackPolicy;
 
 /// The longest parameter in bytes, as sent.
 const LONGEST: usize = 5 * 1024;
@@ -39,43 +41,55 @@ pub(crate) struct Callback {
 }
 
 impl Callback {
-    /// Reads and judges the parameters of a request; `None` if it asks for no callback.
-    pub(crate) fn read(headers: &HeaderMap, query: &Query) -> Result<Option<Self>, Error> {
+    /// Reads and judges the parameters of a request; `None` if it asks for no callback. It may name one of the bucket's
+    /// policies.
+    pub(crate) fn read(headers: &HeaderMap, query: &Query, policies: &[CallbackPolicy]) -> Result<Option<Self>, Error> {
         let callback = CALLBACK.find(headers, query)?;
         let variables = CALLBACK_VAR.find(headers, query)?;
-        Self::from_encoded(callback.as_deref(), variables.as_deref())
+        Self::from_encoded(callback.as_deref(), variables.as_deref(), policies)
     }
 
     /// Judges the parameters as they were sent, in Base64; `None` if they ask for no callback.
-    pub(crate) fn from_encoded(callback: Option<&str>, variables: Option<&str>) -> Result<Option<Self>, Error> {
+    pub(crate) fn from_encoded(
+        callback: Option<&str>,
+        variables: Option<&str>,
+        policies: &[CallbackPolicy],
+    ) -> Result<Option<Self>, Error> {
         CALLBACK.check_length(callback)?;
         CALLBACK_VAR.check_length(variables)?;
         let parsed = match callback {
-            Some(encoded) => Self::parse(&CALLBACK.decode(encoded)?)?,
+            Some(encoded) => Self::parse(&CALLBACK.decode(encoded)?, policies)?,
             None => None,
         };
         let variables = match variables {
-            Some(encoded) => parse_variables(&CALLBACK_VAR.decode(encoded)?)?,
-            None => BTreeMap::new(),
+            Some(encoded) => Some(parse_variables(&CALLBACK_VAR.decode(encoded)?)?),
+            None => None,
         };
-        Ok(parsed.map(|callback| Self { variables, ..callback }))
+        // not documented: the variables of a request take the place of all those of the policy that it names.
+        Ok(parsed.map(|callback| match variables {
+            Some(variables) => Self { variables, ..callback },
+            None => callback,
+        }))
+    }
+
+    /// The callback that a bucket's policy stands for; `None` if it has no URL.
+    pub(super) fn of_policy(policy: &CallbackPolicy) -> Result<Option<Self>, Error> {
+        // A policy that names another one leads nowhere.
+        Self::from_encoded(Some(&policy.callback), policy.callback_var.as_deref(), &[])
     }
 
     pub(crate) fn asks_about_image(&self) -> bool {
         self.body.asks_about_image()
     }
 
-    fn parse(text: &str) -> Result<Option<Self>, Error> {
+    fn parse(text: &str, policies: &[CallbackPolicy]) -> Result<Option<Self>, Error> {
         let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
             return Err(refuse(text, "0007-00000003", "The callback configuration is not json format."));
         };
         if let Some(policy) = fields.get("callbackPolicy") {
-            return Err(Error::new(
-                StatusCode::NOT_FOUND,
-                "BucketCallbackPolicyNotExist",
-                "The bucket callback policy does not exist.",
-            )
-            .detail("PolicyName", plain(policy)));
+            // not documented: whatever stands beside the name does not count.
+            let named = policies.iter().find(|known| policy.as_str() == Some(known.name.as_str()));
+            return Self::of_policy(named.ok_or_else(|| policy_missing().detail("PolicyName", plain(policy)))?);
         }
         let Some(urls) = parse_urls(&fields)? else { return Ok(None) };
         let host = parse_host(&fields)?;

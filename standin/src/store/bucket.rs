@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::body::{Body, Content, Piece, Received, Receiving};
+use super::settings::Settings;
 use super::{replace, sync_directory};
 
 /// One object without its content.
@@ -71,11 +72,11 @@ pub(crate) enum Commit {
     Exists,
 }
 
-/// What a bucket is told about itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Settings {
-    /// Unix time in milliseconds.
-    pub(crate) created: i64,
+/// What tells a content from others, as clients see it.
+struct Identity {
+    etag: String,
+    content_md5: Option<String>,
+    kind: Kind,
 }
 
 /// One bucket.
@@ -107,7 +108,7 @@ impl Bucket {
         let settings_path = directory.join("settings.json");
         let settings = match settings_path.exists() {
             true => read_json(&settings_path)?,
-            false => Settings { created: jiff::Timestamp::now().as_millisecond() },
+            false => Settings::new(),
         };
         replace(&settings_path, &directory.join("settings.unfinished"), &serde_json::to_vec(&settings)?)?;
         // New folders are durable only once the folders that hold them are.
@@ -173,18 +174,41 @@ impl Bucket {
 
     /// Makes a received body the content of an object, durably. Blocks on the disk.
     pub(crate) fn commit(&self, received: Received, description: Description) -> io::Result<Commit> {
+        let identity = Identity {
+            etag: upper_hex(&received.md5),
+            content_md5: Some(STANDARD.encode(received.md5)),
+            kind: Kind::Normal,
+        };
+        self.commit_as(identity, received, description)
+    }
+
+    /// Makes a copy of an object's content the content of another, durably. Blocks on the disk.
+    ///
+    /// not documented: that the copy of an object that was uploaded in parts keeps its ETag and its type.
+    pub(crate) fn commit_copy(
+        &self,
+        source: &Object,
+        received: Received,
+        description: Description,
+    ) -> io::Result<Commit> {
+        let identity =
+            Identity { etag: source.etag.clone(), content_md5: source.content_md5.clone(), kind: source.kind };
+        self.commit_as(identity, received, description)
+    }
+
+    fn commit_as(&self, identity: Identity, received: Received, description: Description) -> io::Result<Commit> {
         let overwrite = description.overwrite;
         let object = Object {
             key: description.key,
             pieces: vec![received.piece()],
             size: received.size,
-            etag: upper_hex(&received.md5),
-            content_md5: Some(STANDARD.encode(received.md5)),
+            etag: identity.etag,
+            content_md5: identity.content_md5,
             crc64: received.crc64,
             content_type: description.content_type,
             last_modified: jiff::Timestamp::now().as_millisecond(),
             headers: description.headers,
-            kind: Kind::Normal,
+            kind: identity.kind,
         };
         let closed = self.writing();
         check_open(*closed)?;
@@ -223,17 +247,19 @@ impl Bucket {
         Some((entry.object, Content::new(entry.body)))
     }
 
-    /// Removes an object, durably; no error if there is none. Blocks on the disk.
-    pub(crate) fn delete(&self, key: &str) -> io::Result<()> {
+    /// Removes objects, durably; no error for those that are not there. Blocks on the disk.
+    pub(crate) fn delete(&self, keys: &[String]) -> io::Result<()> {
         let _writing = self.writing();
-        if self.find(key).is_none() {
-            return Ok(());
+        let mut removed = Vec::new();
+        for key in keys.iter().filter(|key| self.find(key).is_some()) {
+            fs::remove_file(self.metadata_path(key))?;
+            removed.extend(self.index.write().unwrap_or_else(PoisonError::into_inner).remove(key));
         }
-        fs::remove_file(self.metadata_path(key))?;
-        let removed = self.index.write().unwrap_or_else(PoisonError::into_inner).remove(key);
-        sync_directory(&self.objects)?;
-        if let Some(removed) = removed {
-            removed.body.orphan();
+        if !removed.is_empty() {
+            sync_directory(&self.objects)?;
+        }
+        for entry in removed {
+            entry.body.orphan();
         }
         Ok(())
     }

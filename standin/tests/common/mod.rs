@@ -97,6 +97,7 @@ pub fn send_raw(address: SocketAddr, request: &[u8]) -> Message {
 #[derive(Clone)]
 pub struct Call {
     method: String,
+    bucket: String,
     key: String,
     query: String,
     signed_query: String,
@@ -106,13 +107,35 @@ pub struct Call {
 
 pub fn call(method: &str, key: &str) -> Call {
     let (query, signed_query) = (String::new(), String::new());
-    Call { method: method.into(), key: key.into(), query, signed_query, headers: BTreeMap::new(), body: Vec::new() }
+    let bucket = "examplebucket".to_owned();
+    Call {
+        method: method.into(),
+        bucket,
+        key: key.into(),
+        query,
+        signed_query,
+        headers: BTreeMap::new(),
+        body: Vec::new(),
+    }
 }
 
 impl Call {
     /// Parameters that version 1 does not sign.
     pub fn query(mut self, query: &str) -> Self {
         self.query = format!("?{query}");
+        self
+    }
+
+    /// Another bucket; an empty name means none.
+    pub fn bucket(mut self, name: &str) -> Self {
+        self.bucket = name.to_owned();
+        self
+    }
+
+    /// Parameters that version 1 signs as they stand here, sorted.
+    pub fn resource(mut self, parameters: &str) -> Self {
+        self.query = format!("?{parameters}");
+        self.signed_query.clone_from(&self.query);
         self
     }
 
@@ -160,19 +183,20 @@ impl Call {
         for (name, value) in self.headers.iter().filter(|(name, _)| name.starts_with("x-oss-")) {
             signed.push_str(&format!("{name}:{value}\n"));
         }
-        signed.push_str(&format!("/examplebucket/{}{}", self.key, self.signed_query));
+        let bucket = if self.bucket.is_empty() { String::new() } else { format!("{}/", self.bucket) };
+        signed.push_str(&format!("/{bucket}{}{}", self.key, self.signed_query));
         let mut mac = Hmac::<Sha1>::new_from_slice(SECRET.as_bytes()).unwrap();
         mac.update(signed.as_bytes());
         let signature = STANDARD.encode(mac.finalize().into_bytes());
         let path: String = self.key.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let mut request = format!(
-            "{} /examplebucket/{path}{} HTTP/1.1\r\nHost: {address}\r\nDate: {date}\r\nAuthorization: OSS {ID}:{signature}\r\n",
+            "{} /{bucket}{path}{} HTTP/1.1\r\nHost: {address}\r\nDate: {date}\r\nAuthorization: OSS {ID}:{signature}\r\n",
             self.method, self.query
         );
         for (name, value) in &self.headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
-        if self.method == "PUT" && !self.headers.contains_key("transfer-encoding") {
+        if (self.method == "PUT" || !self.body.is_empty()) && !self.headers.contains_key("transfer-encoding") {
             request.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
         }
         request.push_str("\r\n");

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use http::StatusCode;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -12,7 +13,7 @@ fn read(callback: &str, variables: Option<&str>) -> Result<Option<Callback>, Err
     if let Some(variables) = variables {
         headers.insert("x-oss-callback-var", HeaderValue::try_from(STANDARD.encode(variables)).unwrap());
     }
-    Callback::read(&headers, &Query::default())
+    Callback::read(&headers, &Query::default(), &[])
 }
 
 /// A valid callback with some fields changed; `null` removes a field.
@@ -95,7 +96,7 @@ fn the_known_sentences_are_used_to_the_letter() {
     assert_eq!(error.details.first(), Some(&("ArgumentName", "ReplaceKeyPrefix".to_owned())));
     let mut headers = HeaderMap::new();
     headers.insert("x-oss-callback", HeaderValue::from_static("{}"));
-    let error = Callback::read(&headers, &Query::default()).unwrap_err();
+    let error = Callback::read(&headers, &Query::default(), &[]).unwrap_err();
     assert_eq!(
         (error.message.as_str(), error.ec),
         ("The callback configuration is not base64 encoded.", Some("0007-00000002"))
@@ -120,7 +121,7 @@ fn faulty_variables_are_refused() {
 fn the_limit_of_5_kb_is_on_what_is_sent() {
     let sized = |length: usize| {
         let query = Query::parse(&format!("callback={}", "A".repeat(length))).unwrap();
-        Callback::read(&HeaderMap::new(), &query).unwrap_err().ec
+        Callback::read(&HeaderMap::new(), &query, &[]).unwrap_err().ec
     };
     assert_eq!(sized(5120), Some("0007-00000003"));
     assert_eq!(sized(5121), Some("0007-00000001"));
@@ -130,14 +131,14 @@ fn the_limit_of_5_kb_is_on_what_is_sent() {
 fn a_parameter_may_stand_in_header_or_query_but_not_in_both() {
     let encoded = STANDARD.encode(r#"{"callbackUrl":"http://h/","callbackBody":"b"}"#);
     let query = Query::parse(&format!("callback={}", encoded.replace('=', "%3D"))).unwrap();
-    assert!(Callback::read(&HeaderMap::new(), &query).unwrap().is_some());
+    assert!(Callback::read(&HeaderMap::new(), &query, &[]).unwrap().is_some());
     let mut headers = HeaderMap::new();
     headers.insert("x-oss-callback", HeaderValue::try_from(&encoded).unwrap());
-    assert_eq!(Callback::read(&headers, &query).unwrap_err().ec, Some("0007-00000027"));
+    assert_eq!(Callback::read(&headers, &query, &[]).unwrap_err().ec, Some("0007-00000027"));
     let mut headers = HeaderMap::new();
     headers.insert("x-oss-callback-var", HeaderValue::from_static("e30="));
     let query = Query::parse("callback-var=e30%3D").unwrap();
-    assert_eq!(Callback::read(&headers, &query).unwrap_err().ec, Some("0007-00000028"));
+    assert_eq!(Callback::read(&headers, &query, &[]).unwrap_err().ec, Some("0007-00000028"));
 }
 
 proptest! {
