@@ -20,6 +20,7 @@ use crate::delete::{delete_multiple_objects, delete_object};
 use crate::error::Error;
 use crate::get::{get_object, get_object_meta, head_object};
 use crate::list::list_objects;
+use crate::multipart::{abort, complete, initiate, list_multipart_uploads, list_parts, upload_part};
 use crate::operation::{BucketOperation, ObjectOperation, Operation, ServiceOperation};
 use crate::process::{get_processed, post_async_process, post_process};
 use crate::put::put_object;
@@ -65,7 +66,7 @@ pub(crate) async fn perform(
             proof.demand_signature()?;
             list_buckets(state, &query)
         }
-        Operation::Bucket(BucketOperation::PutBucket) => {
+        Operation::Service(ServiceOperation::PutBucket) => {
             proof.demand_signature()?;
             put_bucket(state, bucket_name, headers, body).await
         }
@@ -87,7 +88,7 @@ pub(crate) async fn perform(
                 BucketOperation::DeleteCallbackPolicy => delete_callback_policy(bucket).await,
                 BucketOperation::ListObjects => list_objects(bucket_name, &bucket, &query),
                 BucketOperation::DeleteMultipleObjects => delete_multiple_objects(bucket, &query, headers, body).await,
-                other => Err(Error::not_implemented(&format!("{other:?}"))),
+                BucketOperation::ListMultipartUploads => list_multipart_uploads(bucket_name, &bucket, &query),
             }
         }
         Operation::Object(operation) => {
@@ -102,7 +103,14 @@ pub(crate) async fn perform(
                 ObjectOperation::GetProcessed => get_processed(state, &target(bucket), &query, headers).await,
                 ObjectOperation::PostProcess => post_process(state, target(bucket), headers, body).await,
                 ObjectOperation::PostAsyncProcess => post_async_process(state, target(bucket), headers, body).await,
-                other => Err(Error::not_implemented(&format!("{other:?}"))),
+                ObjectOperation::InitiateMultipartUpload => initiate(target(bucket), &query, headers).await,
+                ObjectOperation::UploadPart => upload_part(target(bucket), &query, headers, body).await,
+                ObjectOperation::CompleteMultipartUpload => {
+                    let host = host_of(parts).unwrap_or_default();
+                    complete(state, target(bucket), &host, &query, headers, body).await
+                }
+                ObjectOperation::AbortMultipartUpload => abort(target(bucket), &query).await,
+                ObjectOperation::ListParts => list_parts(&target(bucket), &query),
             }
         }
     }

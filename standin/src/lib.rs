@@ -56,6 +56,7 @@ mod error;
 mod get;
 mod key;
 mod list;
+mod multipart;
 mod operation;
 mod process;
 mod put;

@@ -16,12 +16,12 @@ pub(crate) enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServiceOperation {
     ListBuckets,
+    PutBucket,
 }
 
-/// Operations on a bucket.
+/// Operations on a bucket that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BucketOperation {
-    PutBucket,
     DeleteBucket,
     HeadBucket,
     GetBucketInfo,
@@ -59,8 +59,7 @@ pub(crate) enum ObjectOperation {
     PostAsyncProcess,
 }
 
-/// Query parameters that turn a request into another operation, or into one on something else than the object, each
-/// with the operations that have it, as far as they are implemented.
+/// Query parameters that turn a request into another operation, or into one on something else than the object.
 const SELECTORS: &[&str] = &[
     "accessPoint",
     "acl",
@@ -125,6 +124,9 @@ impl Operation {
                 ("GET", []) => Some(Self::Service(ServiceOperation::ListBuckets)),
                 _ => None,
             },
+            (Some(_), true) if *method == Method::PUT && selectors.is_empty() => {
+                Some(Self::Service(ServiceOperation::PutBucket))
+            }
             (Some(_), true) => bucket_operation(method, &selectors).map(Self::Bucket),
             (Some(_), false) => object_operation(method, &selectors, copies).map(Self::Object),
         };
@@ -147,7 +149,6 @@ fn bucket_operation(method: &Method, selectors: &[&str]) -> Option<BucketOperati
     use BucketOperation as Bucket;
     Some(match (method.as_str(), selectors) {
         ("GET", []) => Bucket::ListObjects,
-        ("PUT", []) => Bucket::PutBucket,
         ("DELETE", []) => Bucket::DeleteBucket,
         ("HEAD", []) => Bucket::HeadBucket,
         ("GET", ["bucketInfo"]) => Bucket::GetBucketInfo,

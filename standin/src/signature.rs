@@ -18,7 +18,7 @@ use crate::request::{Address, Query};
 
 /// Bytes that V4 leaves as they are; a path keeps its slashes as well.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-const UNRESERVED_PATH: &AsciiSet = &UNRESERVED.remove(b'/');
+pub(crate) const UNRESERVED_PATH: &AsciiSet = &UNRESERVED.remove(b'/');
 
 /// Query parameters that belong to the resource in V1; so does every one that begins with `x-oss-`.
 const SUB_RESOURCES: &[&str] = &[

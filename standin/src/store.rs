@@ -4,6 +4,7 @@
 //! DATA/lock                              held while a stand-in uses the folder
 //! DATA/buckets/BUCKET/settings.json      the bucket itself
 //! DATA/buckets/BUCKET/objects/HASH.json  one object: key, metadata and the names of its body's files; HASH is SHA-256 of the key
+//! DATA/buckets/BUCKET/uploads/ID/...     one multipart upload; see `parts`
 //! DATA/buckets/BUCKET/bodies/ID          a piece of a body, written once, never changed
 //! ```
 //!
@@ -16,6 +17,7 @@
 
 mod body;
 mod bucket;
+mod parts;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -25,7 +27,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub(crate) use body::{Content, Received};
-pub(crate) use bucket::{Bucket, Commit, Description, Index, Object};
+pub(crate) use bucket::{Bucket, Commit, Description, Index, Object, upper_hex};
+pub(crate) use parts::{Completion, MultipartUpload, Part, Whole};
 pub(crate) use settings::{Acl, CallbackPolicy, Cors, CorsRule, Settings};
 
 use crate::StartError;

@@ -12,12 +12,14 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use percent_encoding::utf8_percent_encode;
 
 use crate::callback::{Callback, Image, Upload, image_in};
 use crate::error::Error;
 use crate::put::check_md5;
 use crate::reply::{Reply, full};
 use crate::server::State;
+use crate::signature::UNRESERVED_PATH;
 use crate::store::{Bucket, Content, Description, Object, Received};
 use crate::xml::Element;
 
@@ -168,6 +170,15 @@ impl Uploaded<'_> {
                 Err(error)
             }
         }
+    }
+}
+
+/// Where an object can be had, as answers to uploads name it: beneath the host that the uploader used.
+pub(crate) fn location(host: &str, target: &Target) -> String {
+    let key = utf8_percent_encode(&target.key, UNRESERVED_PATH);
+    match host.strip_prefix(target.bucket_name.as_str()).is_some_and(|rest| rest.starts_with('.')) {
+        true => format!("http://{host}/{key}"),
+        false => format!("http://{host}/{}/{key}", target.bucket_name),
     }
 }
 

@@ -50,25 +50,49 @@ async fn every_recorded_upload_is_accepted_as_it_is() {
     standin.stop().await;
 }
 
+/// Recordings of long bodies are cut and say so; what is missing is filled to the announced length.
+fn filled(recording: &[u8]) -> Vec<u8> {
+    let head = recording.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    let text = String::from_utf8_lossy(&recording[..head]).to_ascii_lowercase();
+    let length = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"))
+        .map(|value| value.trim().parse::<usize>().unwrap());
+    let mut request = recording.to_vec();
+    match length {
+        Some(length) if !text.contains("transfer-encoding") => request.resize(head + length, b'x'),
+        _ if text.contains("transfer-encoding") && !recording.ends_with(b"0\r\n\r\n") => {
+            // Cut in the middle of a chunk: its announced length, and the end of the body.
+            let line = recording[head..].windows(2).position(|window| window == b"\r\n").unwrap();
+            let size = String::from_utf8(recording[head..head + line].to_vec()).unwrap();
+            let size = usize::from_str_radix(size.trim(), 16).unwrap();
+            request.resize(head + line + 2 + size, b'x');
+            request.extend_from_slice(b"\r\n0\r\n\r\n");
+        }
+        _ => {}
+    }
+    request
+}
+
+fn is_multipart(name: &str) -> bool {
+    name.contains("multipart") || name.contains("uploader")
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn other_recorded_requests_pass_the_signature_check() {
+async fn recorded_multipart_requests_are_accepted_and_find_their_upload_gone() {
     let data = tempfile::tempdir().unwrap();
     let standin = old_requests_welcome(&data).await;
-    for (name, recording) in
-        recordings().iter().filter(|(name, _)| name.contains("multipart") || name.contains("uploader"))
-    {
-        // Refused from the head alone, so a cut body does no harm.
-        let head = recording.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
-        let request = String::from_utf8(recording[..head].to_vec())
-            .unwrap()
-            .replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
-        let answer = send(&standin, request.as_bytes());
-        assert_eq!(
-            (answer.status(), answer.element("Code").as_str()),
-            (501, "NotImplemented"),
-            "{name}: {}",
-            answer.text()
-        );
+    for (name, recording) in recordings().iter().filter(|(name, _)| is_multipart(name)) {
+        let answer = send(&standin, &filled(recording));
+        if is_version_two(recording) {
+            assert_eq!(answer.status(), 400, "{name}");
+        } else if name.contains("initiate") {
+            assert_eq!(answer.status(), 200, "{name}: {}", answer.text());
+            assert!(name.ends_with(".http") && !answer.element("Key").starts_with("examplebucket"), "{name}");
+        } else {
+            let code = answer.element("Code");
+            assert_eq!((answer.status(), code.as_str()), (404, "NoSuchUpload"), "{name}: {}", answer.text());
+        }
     }
     standin.stop().await;
 }
@@ -78,10 +102,10 @@ async fn a_recorded_upload_is_refused_when_a_signed_byte_changes() {
     let data = tempfile::tempdir().unwrap();
     let standin = old_requests_welcome(&data).await;
     for (name, recording) in recordings() {
-        if is_version_two(&recording) || name.contains("multipart") || name.contains("uploader") {
+        if is_version_two(&recording) {
             continue;
         }
-        let text = String::from_utf8(recording).unwrap();
+        let text = String::from_utf8(filled(&recording)).unwrap();
         let lower = text.to_ascii_lowercase();
         let mut changes = vec![
             text.replacen(".txt", ".tyt", 1),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crc_fast::CrcAlgorithm;
 use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
@@ -148,7 +149,7 @@ pub(crate) struct Receiving {
     directory: PathBuf,
     name: String,
     md5: Md5,
-    crc64: crc64fast::Digest,
+    crc64: crc_fast::Digest,
     size: u64,
 }
 
@@ -165,14 +166,14 @@ impl Receiving {
             directory: directory.to_owned(),
             name,
             md5: Md5::new(),
-            crc64: crc64fast::Digest::new(),
+            crc64: crc_fast::Digest::new(CrcAlgorithm::Crc64Xz),
             size: 0,
         })
     }
 
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.md5.update(bytes);
-        self.crc64.write(bytes);
+        self.crc64.update(bytes);
         self.size += bytes.len() as u64;
         self.file.write_all(bytes).await
     }
@@ -190,7 +191,7 @@ impl Receiving {
             directory: self.directory,
             name: self.name,
             md5: self.md5.finalize().into(),
-            crc64: self.crc64.sum64(),
+            crc64: self.crc64.finalize(),
             size: self.size,
         })
     }

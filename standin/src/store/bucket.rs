@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::body::{Body, Content, Piece, Received, Receiving};
+use super::parts::Uploads;
 use super::settings::Settings;
 use super::{replace, sync_directory};
 
@@ -72,11 +73,14 @@ pub(crate) enum Commit {
     Exists,
 }
 
-/// What tells a content from others, as clients see it.
-struct Identity {
-    etag: String,
-    content_md5: Option<String>,
-    kind: Kind,
+/// An object that is about to appear; its files are on the disk.
+pub(super) struct NewObject {
+    pub(super) description: Description,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) etag: String,
+    pub(super) content_md5: Option<String>,
+    pub(super) crc64: u64,
+    pub(super) kind: Kind,
 }
 
 /// One bucket.
@@ -84,7 +88,8 @@ struct Identity {
 pub(crate) struct Bucket {
     directory: PathBuf,
     objects: PathBuf,
-    bodies: PathBuf,
+    pub(super) bodies: PathBuf,
+    pub(super) uploads: Uploads,
     settings: RwLock<Arc<Settings>>,
     /// Held by one writer at a time, so that the disk and the index change in the same order. True once the bucket is
     /// deleted: nothing may be written any more.
@@ -128,26 +133,30 @@ impl Bucket {
                 fs::remove_file(&path)?;
             }
         }
+        let mut present = BTreeSet::new();
         for entry in fs::read_dir(&bodies)? {
-            let entry = entry?;
-            if !entry.file_name().to_str().is_some_and(|name| named.contains(name)) {
-                fs::remove_file(entry.path())?;
-            }
+            present.extend(entry?.file_name().into_string());
+        }
+        let uploads = Uploads::open(&directory.join("uploads"), &named, &present)?;
+        named.extend(uploads.files());
+        for stray in present.difference(&named) {
+            fs::remove_file(bodies.join(stray))?;
         }
         Ok(Self {
             directory: directory.to_owned(),
             objects,
             bodies,
+            uploads,
             settings: RwLock::new(Arc::new(settings)),
             writer: Mutex::new(false),
             index: RwLock::new(index),
         })
     }
 
-    /// Lets nothing more be written, if there is nothing in the bucket; false if there is.
+    /// Lets nothing more be written, if there is neither an object nor an upload in the bucket; false if there is.
     pub(super) fn close(&self) -> bool {
         let mut closed = self.writing();
-        *closed = self.index().is_empty();
+        *closed = self.index().is_empty() && self.uploads.is_empty();
         *closed
     }
 
@@ -174,12 +183,15 @@ impl Bucket {
 
     /// Makes a received body the content of an object, durably. Blocks on the disk.
     pub(crate) fn commit(&self, received: Received, description: Description) -> io::Result<Commit> {
-        let identity = Identity {
+        let object = NewObject {
+            description,
+            pieces: vec![received.piece()],
             etag: upper_hex(&received.md5),
             content_md5: Some(STANDARD.encode(received.md5)),
+            crc64: received.crc64,
             kind: Kind::Normal,
         };
-        self.commit_as(identity, received, description)
+        self.commit_as(object, received)
     }
 
     /// Makes a copy of an object's content the content of another, durably. Blocks on the disk.
@@ -191,46 +203,50 @@ impl Bucket {
         received: Received,
         description: Description,
     ) -> io::Result<Commit> {
-        let identity =
-            Identity { etag: source.etag.clone(), content_md5: source.content_md5.clone(), kind: source.kind };
-        self.commit_as(identity, received, description)
+        let object = NewObject {
+            description,
+            pieces: vec![received.piece()],
+            etag: source.etag.clone(),
+            content_md5: source.content_md5.clone(),
+            crc64: received.crc64,
+            kind: source.kind,
+        };
+        self.commit_as(object, received)
     }
 
-    fn commit_as(&self, identity: Identity, received: Received, description: Description) -> io::Result<Commit> {
-        let overwrite = description.overwrite;
-        let object = Object {
-            key: description.key,
-            pieces: vec![received.piece()],
-            size: received.size,
-            etag: identity.etag,
-            content_md5: identity.content_md5,
-            crc64: received.crc64,
-            content_type: description.content_type,
-            last_modified: jiff::Timestamp::now().as_millisecond(),
-            headers: description.headers,
-            kind: identity.kind,
-        };
+    fn commit_as(&self, object: NewObject, received: Received) -> io::Result<Commit> {
         let closed = self.writing();
         check_open(*closed)?;
-        if !overwrite && self.find(&object.key).is_some() {
+        if !object.description.overwrite && self.find(&object.description.key).is_some() {
             return Ok(Commit::Exists);
         }
-        let stored = self.store(object)?;
-        // From here on the object is there, whatever else fails.
-        received.keep();
-        sync_directory(&self.objects)?;
-        Ok(Commit::Stored(stored))
+        self.store(object, || received.keep()).map(Commit::Stored)
     }
 
-    /// Puts an object in its place, on disk and in the index. The caller holds the writer and syncs `objects/`.
-    fn store(&self, object: Object) -> io::Result<Arc<Object>> {
+    /// Puts an object in its place, durably, on disk and in the index; the caller holds the writer.
+    ///
+    /// `appeared` is called as soon as the object is there, whatever fails after that.
+    pub(super) fn store(&self, new: NewObject, appeared: impl FnOnce()) -> io::Result<Arc<Object>> {
         sync_directory(&self.bodies)?;
-        let object = Arc::new(object);
-        let body = Body::new(&self.bodies, object.pieces.clone());
+        let object = Arc::new(Object {
+            key: new.description.key,
+            size: new.pieces.iter().map(|piece| piece.size).sum(),
+            pieces: new.pieces,
+            etag: new.etag,
+            content_md5: new.content_md5,
+            crc64: new.crc64,
+            content_type: new.description.content_type,
+            last_modified: jiff::Timestamp::now().as_millisecond(),
+            headers: new.description.headers,
+            kind: new.kind,
+        });
         let path = self.metadata_path(&object.key);
         replace(&path, &path.with_extension("unfinished"), &serde_json::to_vec(&*object)?)?;
-        let entry = Entry { object: Arc::clone(&object), body };
+        appeared();
+        let entry = Entry { object: Arc::clone(&object), body: Body::new(&self.bodies, object.pieces.clone()) };
         let previous = self.index.write().unwrap_or_else(PoisonError::into_inner).insert(object.key.clone(), entry);
+        // Only then may the old content go: until here a power failure brings the old object back.
+        sync_directory(&self.objects)?;
         if let Some(previous) = previous {
             previous.body.orphan();
         }
@@ -274,7 +290,7 @@ impl Bucket {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn writing(&self) -> MutexGuard<'_, bool> {
+    pub(super) fn writing(&self) -> MutexGuard<'_, bool> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -304,18 +320,18 @@ impl Index<'_> {
     }
 }
 
-fn check_open(closed: bool) -> io::Result<()> {
+pub(super) fn check_open(closed: bool) -> io::Result<()> {
     match closed {
         true => Err(io::Error::other("the bucket was deleted")),
         false => Ok(()),
     }
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
     serde_json::from_slice(&fs::read(path)?)
         .map_err(|cause| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {cause}", path.display())))
 }
 
-pub(super) fn upper_hex(bytes: &[u8]) -> String {
+pub(crate) fn upper_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }

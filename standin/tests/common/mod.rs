@@ -147,10 +147,17 @@ impl Call {
         self
     }
 
-    /// One parameter without a value that version 1 signs.
-    pub fn bare_query(mut self, name: &str) -> Self {
-        self.query = format!("?{name}");
-        self.signed_query = format!("?{name}");
+    /// The whole query, signed as it stands.
+    pub fn bare_query(mut self, query: &str) -> Self {
+        self.query = format!("?{query}");
+        self.signed_query = self.query.clone();
+        self
+    }
+
+    /// Adds parameters that version 1 does not sign.
+    pub fn query_more(mut self, query: &str) -> Self {
+        self.query.push_str(if self.query.is_empty() { "?" } else { "&" });
+        self.query.push_str(query);
         self
     }
 
