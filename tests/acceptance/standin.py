@@ -1,0 +1,84 @@
+"""A running `oss-standin` over fresh data, with a callback receiver beside it, for the scripts that try clients on it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from harness import TARGET, Suite, running
+from receiver import JSON, Received, Receiver, receiving
+
+ACCESS_KEY_ID, ACCESS_KEY_SECRET = "AcceptanceKeyId", "AcceptanceKeySecret"
+VARIABLES = (
+    *("bucket", "object", "etag", "size", "mimeType", "imageInfo.height", "imageInfo.width", "imageInfo.format"),
+    *("crc64", "contentMd5", "vpcId", "clientIp", "reqId", "operation"),
+)
+
+
+@dataclass(frozen=True)
+class Standin:
+    """What clients need to know of it."""
+
+    endpoint: str
+    bucket: str
+    region: str
+    receiver: Receiver
+    access_key_id: str = ACCESS_KEY_ID
+    access_key_secret: str = ACCESS_KEY_SECRET
+
+    @property
+    def host(self) -> str:
+        """Address and port."""
+        return self.endpoint.removeprefix("http://")
+
+
+def standin_binary() -> str:
+    """`oss-standin`, as the first argument or as .ci/run builds it."""
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else TARGET / "quick/oss-standin").absolute()
+    if not path.exists():
+        sys.exit(f"no {path}: cargo build --profile quick -p oss-standin, or give its path as the argument")
+    return str(path)
+
+
+@contextmanager
+def standin(suite: Suite, *flags: str) -> Iterator[Standin]:
+    """Started with further `flags`, and stopped whatever happens. That it starts is a check of the suite."""
+    with TemporaryDirectory() as data:
+        command = [standin_binary(), "serve", "--listen", "127.0.0.1:0", "--data", data, *flags]
+        command += ["--access-key-id", ACCESS_KEY_ID, "--access-key-secret", ACCESS_KEY_SECRET]
+        with running(command) as program:
+            ready: dict[str, Any] = {}
+            suite.run("oss-standin gets ready", lambda: ready.update(json.loads(program.first_line())))
+            if suite.failed:
+                sys.exit(suite.finish())
+            with receiving(ready["key_url"]) as receiver:
+                yield Standin(ready["listen"], ready["bucket"], ready["region"], receiver)
+
+
+def template(body_type: str, custom: dict[str, str]) -> str:
+    """A callback body with every system variable and, under their names, those in `custom`, which begin with `x:`."""
+    names = {**{name: name for name in VARIABLES}, **{name.removeprefix("x:"): name for name in custom}}
+    if body_type == JSON:
+        # OSS itself puts the quotes around strings.
+        return "{" + ",".join(f'"{field}":${{{name}}}' for field, name in names.items()) + "}"
+    return "&".join(f"{field}=${{{name}}}" for field, name in names.items())
+
+
+def as_sent(wanted: dict[str, Any], body_type: str) -> dict[str, Any]:
+    """How a callback of that type words these values: JSON has numbers and null, a form has text."""
+    if body_type == JSON:
+        return {name: None if value == "" else value for name, value in wanted.items()}
+    return {name: str(value) for name, value in wanted.items()}
+
+
+def differences(received: Received, wanted: dict[str, Any], body_type: str) -> dict[str, tuple[Any, Any]]:
+    """Each variable that is not as it is `wanted`: what was seen and what was expected."""
+    seen = received.variables
+    worded = as_sent(wanted, body_type)
+    return {name: (seen.get(name, "absent"), value) for name, value in worded.items() if seen.get(name) != value}
