@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import http.client
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from harness import TARGET, Suite, running
 from receiver import JSON, Received, Receiver, receiving
@@ -36,6 +41,27 @@ class Standin:
     def host(self) -> str:
         """Address and port."""
         return self.endpoint.removeprefix("http://")
+
+    def signed(self, method: str, key: str, data: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+        """A request about an object, signed without any SDK (version 1): status, headers, body."""
+        path, date = f"/{self.bucket}/{key}", formatdate(usegmt=True)
+        message = f"{method}\n\n\n{date}\n{path}".encode()
+        signature = base64.b64encode(hmac.digest(self.access_key_secret.encode(), message, "sha1")).decode()
+        headers = {"Date": date, "Authorization": f"OSS {self.access_key_id}:{signature}"}
+        return send(method, self.endpoint + quote(path), headers, data)
+
+
+def send(method: str, url: str, headers: dict[str, str], data: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    """One request with these headers and none of a library's own but Host and Content-Length."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=15)
+    try:
+        target = parts.path + ("?" + parts.query if parts.query else "")
+        connection.request(method, target, data or None, headers)
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
 
 
 def standin_binary() -> str:
