@@ -22,6 +22,7 @@ use crate::get::{get_object, get_object_meta, head_object};
 use crate::list::list_objects;
 use crate::multipart::{abort, complete, initiate, list_multipart_uploads, list_parts, upload_part};
 use crate::operation::{BucketOperation, ObjectOperation, Operation, ServiceOperation};
+use crate::post::post_object;
 use crate::process::{get_processed, post_async_process, post_process};
 use crate::put::put_object;
 use crate::reply::Reply;
@@ -44,6 +45,13 @@ pub(crate) async fn perform(
     let readings = addresses(parts.uri.path(), host_of(parts).as_deref(), &buckets)?;
     if *method == Method::OPTIONS {
         return preflight(state, &readings, headers);
+    }
+    if let Some(bucket_name) = Operation::form_target(method, &query, &readings) {
+        let bucket = state.store.bucket(bucket_name).ok_or_else(|| Error::no_such_bucket(bucket_name))?;
+        let bucket_name = bucket_name.to_owned();
+        let request_id = request_id.to_owned();
+        let target = Target { bucket_name, bucket, key: String::new(), client: peer.ip(), request_id };
+        return post_object(state, target, &host_of(parts).unwrap_or_default(), headers, body).await;
     }
     let (address, proof) = state.authorize(Head { method, query: &query, headers }, &readings)?;
     let operation = Operation::of(method, address, &query, headers)?;

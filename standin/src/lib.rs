@@ -29,6 +29,8 @@
 //! | `signature` | versions 1 and 4, by header and by query; pure |
 //! | `operation` | which operation is asked for |
 //! | `put`, `copy`, `get`, `delete`, `list` | the operations on objects |
+//! | `post` | uploads by the form of a web page: the form, its policy, its signature |
+//! | `multipart` | uploads in parts |
 //! | `bucket` | the operations on buckets and their access control lists |
 //! | `cors` | pages of other origins: rules, preflights, and the headers on every answer |
 //! | `process` | pictures and films: what is asked for, image operations, `image/info`, ffmpeg |
@@ -58,6 +60,7 @@ mod key;
 mod list;
 mod multipart;
 mod operation;
+mod post;
 mod process;
 mod put;
 mod reply;

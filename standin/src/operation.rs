@@ -105,6 +105,15 @@ const SELECTORS: &[&str] = &[
 ];
 
 impl Operation {
+    /// The bucket that a form is sent to, if this is one: PostObject, which carries its signature in its fields. Of
+    /// several readings of the request, that of a bucket that is there comes first.
+    pub(crate) fn form_target<'a>(method: &Method, query: &Query, readings: &'a [Address]) -> Option<&'a str> {
+        if *method != Method::POST || SELECTORS.iter().any(|name| query.has(name)) {
+            return None;
+        }
+        readings.iter().find(|reading| reading.key.is_empty())?.bucket.as_deref()
+    }
+
     /// An operation that is not implemented is refused, never mistaken for one that is: a part of a multipart upload
     /// must not overwrite the object.
     pub(crate) fn of(method: &Method, address: &Address, query: &Query, headers: &HeaderMap) -> Result<Self, Error> {

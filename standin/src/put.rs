@@ -61,15 +61,22 @@ pub(crate) async fn receive_checked(
     headers: &HeaderMap,
     body: &mut Incoming,
 ) -> Result<Received, Error> {
-    let declared_md5 = declared_md5(headers)?;
+    // Before the body is read.
+    declared_md5(headers)?;
     if !headers.contains_key(TRANSFER_ENCODING) {
         check_length(headers)?;
     }
     let received = receive(bucket, body).await?;
-    if declared_md5.is_some_and(|declared| declared != received.md5) {
-        return Err(invalid_digest(headers));
-    }
+    check_received(headers, &received)?;
     Ok(received)
+}
+
+/// Refuses a body that has not the digest that the request claims.
+pub(crate) fn check_received(headers: &HeaderMap, received: &Received) -> Result<(), Error> {
+    match declared_md5(headers)? {
+        Some(declared) if declared != received.md5 => Err(invalid_digest(headers)),
+        _ => Ok(()),
+    }
 }
 
 fn check_length(headers: &HeaderMap) -> Result<(), Error> {

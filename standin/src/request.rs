@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::store::is_bucket_name;
 
 /// The longest key in bytes (protocol: 1 to 1,023 bytes of UTF-8).
-const LONGEST_KEY: usize = 1023;
+pub(crate) const LONGEST_KEY: usize = 1023;
 
 /// One way to read a request: the bucket, if it names one, and the key, empty for the bucket itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

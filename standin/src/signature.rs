@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::request::{Address, Query};
 
 /// Bytes that V4 leaves as they are; a path keeps its slashes as well.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(crate) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 pub(crate) const UNRESERVED_PATH: &AsciiSet = &UNRESERVED.remove(b'/');
 
 /// Query parameters that belong to the resource in V1; so does every one that begins with `x-oss-`.
@@ -197,14 +197,8 @@ impl Claim {
         date: String,
         expires: Option<u64>,
     ) -> Result<Self, Error> {
-        // The id is all before the scope, so that it may itself contain a slash.
-        let mut parts = credential.rsplitn(5, '/');
-        let (Some("aliyun_v4_request"), Some("oss"), Some(region), Some(day), Some(id)) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(Error::invalid_argument("Credential", credential, "The credential scope is malformed."));
-        };
-        if basic_instant(&date).is_some() && !date.starts_with(day) {
+        let Scope { access_key_id, day, region } = Scope::parse(credential)?;
+        if basic_instant(&date).is_some() && !date.starts_with(&day) {
             let problem = "The date in the credential scope is not that of x-oss-date.";
             return Err(Error::invalid_argument("Credential", credential, problem));
         }
@@ -216,8 +210,8 @@ impl Claim {
         additional.sort();
         additional.dedup();
         Ok(Self {
-            version: Version::Four { day: day.to_owned(), region: region.to_owned(), additional },
-            access_key_id: id.to_owned(),
+            version: Version::Four { day, region, additional },
+            access_key_id,
             given: signature.to_owned(),
             date,
             expires,
@@ -302,21 +296,8 @@ impl Claim {
     fn expected(&self, head: Head<'_>, address: &Address, secret: &str) -> String {
         let signed = self.string_to_sign(head, address);
         match &self.version {
-            Version::One => match Hmac::<Sha1>::new_from_slice(secret.as_bytes()) {
-                Ok(mut mac) => {
-                    mac.update(&signed);
-                    STANDARD.encode(mac.finalize().into_bytes())
-                }
-                // HMAC takes keys of every length.
-                Err(_) => String::new(),
-            },
-            Version::Four { day, region, .. } => {
-                let mut key = hmac_sha256(format!("aliyun_v4{secret}").as_bytes(), day.as_bytes());
-                for part in [region.as_bytes(), b"oss", b"aliyun_v4_request"] {
-                    key = hmac_sha256(&key, part);
-                }
-                hex(&hmac_sha256(&key, &signed))
-            }
+            Version::One => hmac_sha1_base64(secret, &signed),
+            Version::Four { day, region, .. } => hex(&hmac_sha256(&signing_key(secret, day, region), &signed)),
         }
     }
 
@@ -363,7 +344,58 @@ impl Claim {
     }
 }
 
-fn version_two() -> Error {
+/// The credential of a version 4 signature, taken apart.
+pub(crate) struct Scope {
+    pub(crate) access_key_id: String,
+    /// Like `20300131`.
+    pub(crate) day: String,
+    pub(crate) region: String,
+}
+
+impl Scope {
+    pub(crate) fn parse(credential: &str) -> Result<Self, Error> {
+        // The id is all before the scope, so that it may itself contain a slash.
+        let mut parts = credential.rsplitn(5, '/');
+        match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some("aliyun_v4_request"), Some("oss"), Some(region), Some(day), Some(id)) => {
+                Ok(Self { access_key_id: id.to_owned(), day: day.to_owned(), region: region.to_owned() })
+            }
+            _ => Err(Error::invalid_argument("Credential", credential, "The credential scope is malformed.")),
+        }
+    }
+}
+
+/// The version 1 signature of a form's policy, which is signed as it stands there, in Base64.
+pub(crate) fn policy_signature_one(secret: &str, policy: &str) -> String {
+    hmac_sha1_base64(secret, policy.as_bytes())
+}
+
+/// The version 4 signature of the same.
+pub(crate) fn policy_signature_four(secret: &str, scope: &Scope, policy: &str) -> String {
+    hex(&hmac_sha256(&signing_key(secret, &scope.day, &scope.region), policy.as_bytes()))
+}
+
+/// protocol: version 4 never signs with the secret itself, but with a key for one day and region.
+fn signing_key(secret: &str, day: &str, region: &str) -> Vec<u8> {
+    let mut key = hmac_sha256(format!("aliyun_v4{secret}").as_bytes(), day.as_bytes());
+    for part in [region.as_bytes(), b"oss", b"aliyun_v4_request"] {
+        key = hmac_sha256(&key, part);
+    }
+    key
+}
+
+fn hmac_sha1_base64(secret: &str, message: &[u8]) -> String {
+    match Hmac::<Sha1>::new_from_slice(secret.as_bytes()) {
+        Ok(mut mac) => {
+            mac.update(message);
+            STANDARD.encode(mac.finalize().into_bytes())
+        }
+        // HMAC takes keys of every length.
+        Err(_) => String::new(),
+    }
+}
+
+pub(crate) fn version_two() -> Error {
     Error::new(
         StatusCode::BAD_REQUEST,
         "InvalidArgument",
@@ -453,7 +485,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Reads `YYYYMMDDTHHMMSSZ`.
-fn basic_instant(text: &str) -> Option<SystemTime> {
+pub(crate) fn basic_instant(text: &str) -> Option<SystemTime> {
     let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
     civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| SystemTime::from(zoned.timestamp()))
 }

@@ -72,6 +72,21 @@ impl Callback {
         }))
     }
 
+    /// Judges the parameters of a form, where every custom variable is a field of its own; `None` if it asks for no
+    /// callback. OSS's documents disagree on whether a form may have a field `callback-var` too; here it may.
+    pub(crate) fn from_form(
+        callback: Option<&str>,
+        callback_var: Option<&str>,
+        fields: BTreeMap<String, String>,
+        policies: &[CallbackPolicy],
+    ) -> Result<Option<Self>, Error> {
+        let mut parsed = Self::from_encoded(callback, callback_var, policies)?;
+        if let Some(callback) = &mut parsed {
+            callback.variables.extend(fields);
+        }
+        Ok(parsed)
+    }
+
     /// The callback that a bucket's policy stands for; `None` if it has no URL.
     pub(super) fn of_policy(policy: &CallbackPolicy) -> Result<Option<Self>, Error> {
         // A policy that names another one leads nowhere.

@@ -209,3 +209,17 @@ fn what_is_no_signature_is_refused_and_never_panics() {
     assert!(read("OSSAccessKeyId=ak&Expires=x&Signature=s", None).is_err());
     assert!(read("OSSAccessKeyId=ak&Expires=1&Signature=s", Some("OSS ak:s")).is_err());
 }
+
+#[test]
+fn a_policy_is_signed_as_it_stands_in_the_form() {
+    let policy = STANDARD.encode(
+        "{\"expiration\":\"2023-12-16T18:00:00.000Z\",\"conditions\":[{\"bucket\":\"examplebucket\"},\
+         {\"x-oss-signature-version\":\"OSS4-HMAC-SHA256\"},\
+         {\"x-oss-credential\":\"ak/20231216/cn-hangzhou/oss/aliyun_v4_request\"},\
+         {\"x-oss-date\":\"20231216T162057Z\"},[\"content-length-range\",1,1024]]}",
+    );
+    let scope = Scope::parse("ak/20231216/cn-hangzhou/oss/aliyun_v4_request").unwrap();
+    let four = "0907bcc8b96dadcadd5034287cd9804b3e09e3899b6f327dba205d3e7e298601";
+    assert_eq!(policy_signature_four("sk", &scope, &policy), four);
+    assert_eq!(policy_signature_one("sk", &policy), "dAdgLi/G7UXr6wTAcfn340NMDYU=");
+}

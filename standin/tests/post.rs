@@ -1,0 +1,297 @@
+//! PostObject: forms as web pages send them, and everything a policy can forbid.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use common::{CallbackServer, ID, Message, SECRET, builder, call, ok, send_raw};
+use hmac::{Hmac, Mac as _};
+use oss_standin::Standin;
+use serde_json::{Value, json};
+use sha1::Sha1;
+
+const BOUNDARY: &str = "----form";
+
+async fn start(data: &tempfile::TempDir) -> Standin {
+    builder(data).start().await.unwrap()
+}
+
+/// A form with a version 1 signature; the file comes last.
+#[derive(Clone)]
+struct Form {
+    fields: Vec<(String, String)>,
+    file_head: String,
+    content: Vec<u8>,
+}
+
+fn form(key: &str, conditions: &Value) -> Form {
+    let expiration = jiff::Timestamp::try_from(SystemTime::now() + Duration::from_secs(600)).unwrap();
+    form_until(&expiration.to_string(), key, conditions)
+}
+
+fn form_until(expiration: &str, key: &str, conditions: &Value) -> Form {
+    let policy = STANDARD.encode(json!({"expiration": expiration, "conditions": conditions}).to_string());
+    let mut mac = Hmac::<Sha1>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(policy.as_bytes());
+    let signature = STANDARD.encode(mac.finalize().into_bytes());
+    let form = Form { fields: Vec::new(), file_head: "name=\"file\"".to_owned(), content: b"content".to_vec() };
+    form.field("key", key).field("OSSAccessKeyId", ID).field("policy", &policy).field("Signature", &signature)
+}
+
+impl Form {
+    fn field(mut self, name: &str, value: &str) -> Self {
+        self.fields.retain(|(known, _)| known != name);
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        self.fields.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// The parameters of the file's Content-Disposition, and what follows that line.
+    fn file(mut self, head: &str, content: &[u8]) -> Self {
+        self.file_head = head.to_owned();
+        self.content = content.to_vec();
+        self
+    }
+
+    fn callback(self, callback: &Value) -> Self {
+        self.field("callback", &STANDARD.encode(callback.to_string()))
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (name, value) in &self.fields {
+            let part = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+            body.extend_from_slice(part.as_bytes());
+        }
+        let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; {}\r\n\r\n", self.file_head);
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(&self.content);
+        body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
+        body
+    }
+
+    fn request(&self) -> Vec<u8> {
+        request(&self.body())
+    }
+
+    fn send(&self, standin: &Standin) -> Message {
+        send_raw(standin.address(), &self.request())
+    }
+}
+
+fn request(body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST /examplebucket HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn code(message: &Message) -> (u16, String) {
+    (message.status(), message.element("Code"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_form_stores_its_file_with_what_the_fields_say() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    let form = form("a/${filename}", &json!([{"bucket": "examplebucket"}, ["starts-with", "$key", "a/"]]))
+        .field("x-oss-meta-who", "me")
+        .field("Cache-Control", "no-store")
+        .file("name=\"file\"; filename=\"dir/\u{56fe}.txt\"\r\nContent-Type: text/plain", b"\r\n--content--\r\n");
+    let posted = form.send(&standin);
+    assert_eq!((posted.status(), posted.text().as_str()), (204, ""));
+    assert!(!posted.header("x-oss-hash-crc64ecma").is_empty());
+    let got = call("GET", "a/\u{56fe}.txt").send(&standin);
+    assert_eq!(got.text(), "\r\n--content--\r\n");
+    assert_eq!((got.header("content-type"), got.header("cache-control")), ("text/plain", "no-store"));
+    assert_eq!((got.header("x-oss-meta-who"), got.header("etag")), ("me", posted.header("etag")));
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_arrives_byte_by_byte_is_the_same_form() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    let mut stream = TcpStream::connect(standin.address()).unwrap();
+    stream.set_nodelay(true).unwrap();
+    for byte in form("slow", &json!([])).request() {
+        stream.write_all(&[byte]).unwrap();
+    }
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 204");
+    assert_eq!(call("GET", "slow").send(&standin).text(), "content");
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn success_is_answered_as_the_form_asks() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    for (asked, status) in [("200", 200), ("204", 204), ("418", 204)] {
+        let posted = form("k", &json!([])).field("success_action_status", asked).send(&standin);
+        assert_eq!((posted.status(), posted.text().as_str()), (status, ""));
+    }
+    let created = form("a b", &json!([])).field("success_action_status", "201").send(&standin);
+    assert_eq!((created.status(), created.element("Key").as_str()), (201, "a b"));
+    assert!(created.element("Location").ends_with("/examplebucket/a%20b"), "{}", created.text());
+    let redirect = form("a b", &json!([])).field("success_action_redirect", "http://page/done?x=1").send(&standin);
+    assert_eq!(redirect.status(), 303);
+    let expected = "http://page/done?x=1&bucket=examplebucket&key=a%20b&etag=%229A0364B9E99BB480DD25E1F0284C8555%22";
+    assert_eq!(redirect.header("location"), expected);
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_condition_is_held_to() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    let callback = STANDARD.encode("{\"callbackUrl\":\"\"}");
+    let conditions = json!([
+        {"bucket": "examplebucket"},
+        ["eq", "$key", "u/1"],
+        ["starts-with", "$x-oss-meta-a", "a"],
+        ["in", "$content-type", ["image/png", "text/plain"]],
+        ["not-in", "$cache-control", ["no-cache"]],
+        ["content-length-range", 3, 7],
+        {"callback": callback},
+        {"x:uid": "7"},
+        {"success_action_status": "200"},
+    ]);
+    let good = form("u/1", &conditions)
+        .field("x-oss-meta-a", "abc")
+        .field("Content-Type", "text/plain")
+        .field("callback", &callback)
+        .field("x:uid", "7")
+        .field("success_action_status", "200");
+    assert_eq!(good.send(&standin).status(), 200);
+    for (name, bad) in [
+        ("key", good.clone().field("key", "u/2")),
+        ("x-oss-meta-a", good.clone().without("x-oss-meta-a")),
+        ("content-type", good.clone().field("Content-Type", "text/html")),
+        ("content-type", good.clone().file("name=\"file\"\r\nContent-Type: text/html", b"content")),
+        ("content-type", good.clone().field("x-oss-content-type", "text/html")),
+        ("cache-control", good.clone().field("Cache-Control", "no-cache")),
+        ("callback", good.clone().without("callback")),
+        ("x:uid", good.clone().field("x:uid", "8")),
+        ("x:uid", good.clone().without("x:uid").field("x:Uid", "7")),
+        ("success_action_status", good.clone().field("success_action_status", "201")),
+    ] {
+        let refused = bad.send(&standin);
+        assert_eq!(code(&refused), (403, "AccessDenied".to_owned()), "{name}: {}", refused.text());
+        let message = refused.element("Message");
+        assert!(message.starts_with("Invalid according to Policy: Policy Condition failed"), "{message}");
+        assert!(message.contains(name), "{name}: {message}");
+    }
+    for (content, expected) in [(&b"12"[..], "EntityTooSmall"), (b"12345678", "EntityTooLarge")] {
+        let refused = good.clone().file("name=\"file\"", content).send(&standin);
+        assert_eq!(code(&refused), (400, expected.to_owned()));
+    }
+    assert_eq!(call("GET", "u/1").send(&standin).text(), "content");
+    assert_eq!(call("GET", "u/2").send(&standin).status(), 404);
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_without_a_right_to_store_stores_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    let good = form("k", &json!([]));
+    let policy = good.fields.iter().find(|(name, _)| name == "policy").unwrap().1.clone();
+    for (bad, status, expected) in [
+        (
+            good.clone().field("policy", &policy.replace("IiwiZ", "IiwiY")).field("policy", &format!("{policy}=")),
+            403,
+            "SignatureDoesNotMatch",
+        ),
+        (good.clone().field("Signature", "AAAA"), 403, "SignatureDoesNotMatch"),
+        (good.clone().field("OSSAccessKeyId", "other"), 403, "InvalidAccessKeyId"),
+        (good.clone().without("Signature"), 403, "AccessDenied"),
+        (good.clone().without("policy"), 400, "InvalidArgument"),
+        (good.clone().without("key"), 400, "InvalidArgument"),
+        (good.clone().field("key", &"k".repeat(1024)), 400, "InvalidObjectName"),
+        (good.clone().field("x-oss-signature-version", "OSS2"), 400, "InvalidArgument"),
+        (good.clone().field("callback", "?"), 400, "InvalidArgument"),
+        (good.clone().field("Content-MD5", "1B2M2Y8AsgTpgAmY7PhCfg=="), 400, "InvalidDigest"),
+        (good.clone().field("success_action_redirect", "javascript:x"), 400, "InvalidArgument"),
+        (good.clone().file("name=\"other\"", b"x"), 400, "IncorrectNumberOfFilesInPOSTRequest"),
+        (form_until("2020-01-01T00:00:00.000Z", "k", &json!([])), 403, "AccessDenied"),
+        (form("k", &json!([["like", "$key", "k"]])), 400, "InvalidPolicyDocument"),
+    ] {
+        let refused = bad.send(&standin);
+        assert_eq!(code(&refused), (status, expected.to_owned()), "{}", refused.text());
+    }
+    let cut = good.body();
+    let cut = request(&cut[..cut.len() - 6]);
+    assert_eq!(code(&send_raw(standin.address(), &cut)), (400, "MalformedPOSTRequest".to_owned()));
+    let other = String::from_utf8(good.request()).unwrap().replacen("multipart/form-data", "text/plain", 1);
+    assert_eq!(code(&send_raw(standin.address(), other.as_bytes())), (400, "MalformedPOSTRequest".to_owned()));
+    assert_eq!(call("GET", "k").send(&standin).status(), 404);
+    let bodies = data.path().join("buckets/examplebucket/bodies");
+    assert_eq!(std::fs::read_dir(bodies).unwrap().count(), 0);
+    assert_eq!(good.field("x-oss-forbid-overwrite", "true").send(&standin).status(), 204);
+    let again = form("k", &json!([])).field("x-oss-forbid-overwrite", "true").send(&standin);
+    assert_eq!(code(&again), (409, "FileAlreadyExists".to_owned()));
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_callback_of_a_form_gets_its_variables_and_answers_the_page() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    let server = CallbackServer::answering(vec![ok("{\"done\":true}"), b"HTTP/1.1 404 No\r\n\r\n".to_vec()]);
+    let callback = json!({
+        "callbackUrl": server.url("/cb"),
+        "callbackBody": "object=${object}&operation=${operation}&type=${mimeType}&uid=${x:Uid}&none=${x:none}",
+    });
+    let form = form("k", &json!([]))
+        .callback(&callback)
+        .field("x:Uid", "7/ü")
+        .field("success_action_status", "201")
+        .file("name=\"file\"\r\nContent-Type: text/plain", b"content");
+    let posted = form.send(&standin);
+    assert_eq!((posted.status(), posted.text().as_str()), (200, "{\"done\":true}"));
+    assert_eq!(server.request().text(), "object=k&operation=PostObject&type=text%2Fplain&uid=7%2F%C3%BC&none=");
+    let failed = form.send(&standin);
+    assert_eq!(code(&failed), (203, "CallbackFailed".to_owned()));
+    assert_eq!(failed.element("Message"), "Error status : 404.");
+    assert_eq!(call("GET", "k").send(&standin).text(), "content");
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_signatures_asked_for_a_bare_form_suffices() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = builder(&data).anonymous(true).start().await.unwrap();
+    let bare = form("k", &json!([])).without("policy").without("Signature").without("OSSAccessKeyId");
+    assert_eq!(bare.send(&standin).status(), 204);
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_forms_are_accepted_and_refused_when_their_policy_changes() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = builder(&data).max_skew(None).start().await.unwrap();
+    for name in ["node-post.http", "python-v2-post.http"] {
+        let path = format!("{}/tests/wire/{name}", env!("CARGO_MANIFEST_DIR"));
+        let recording = std::fs::read(path).unwrap();
+        let answer = send_raw(standin.address(), &recording);
+        assert!(matches!(answer.status(), 200 | 203 | 204), "{name}: {} {}", answer.start, answer.text());
+        let policy = b"eyJleHBpcmF0aW9u";
+        let at = recording.windows(policy.len()).position(|window| window == policy).unwrap();
+        let mut changed = recording;
+        changed[at + policy.len() - 1] = b'v';
+        assert_eq!(code(&send_raw(standin.address(), &changed)), (403, "SignatureDoesNotMatch".to_owned()));
+    }
+    standin.stop().await;
+}
