@@ -1,0 +1,27 @@
+//! The commands of the program, one file each.
+
+pub(crate) mod serve;
+
+use clap::ValueEnum;
+use oss_standin::KeyBits;
+
+/// What ends a command: one sentence for the person who gave it.
+pub(crate) type Failed = Box<dyn std::error::Error>;
+
+/// The size of a key, as a flag.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Bits {
+    #[value(name = "512")]
+    Bits512,
+    #[value(name = "2048")]
+    Bits2048,
+}
+
+impl From<Bits> for KeyBits {
+    fn from(bits: Bits) -> Self {
+        match bits {
+            Bits::Bits512 => Self::Bits512,
+            Bits::Bits2048 => Self::Bits2048,
+        }
+    }
+}
