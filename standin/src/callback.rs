@@ -1,6 +1,7 @@
 //! Upload callbacks, in the order in which they happen: [`parameters`] are read and judged before anything is stored,
 //! [`template`] is filled with the facts of the upload, [`compose`] writes and signs the request, [`fire`] sends it, and
-//! [`verdict`] judges the answer as OSS does.
+//! [`verdict`] judges the answer as OSS does. Beside that, [`uploader`] writes the parameters that [`parameters`] reads,
+//! and [`trigger`] fires a callback without any upload.
 
 mod address;
 mod compose;
@@ -9,16 +10,22 @@ mod image;
 mod parameters;
 mod policy;
 mod template;
+mod trigger;
+mod uploader;
 mod verdict;
 
 use std::net::IpAddr;
 
+pub(crate) use address::CallbackUrl;
 pub(crate) use compose::ACCOUNT;
-pub(crate) use fire::{Callbacks, Tls};
-pub(crate) use image::{Image, image_in};
+pub(crate) use fire::{Callbacks, Connection, Tls, parse_head, resolve};
+pub use image::Image;
+pub(crate) use image::image_in;
 pub(crate) use parameters::Callback;
 pub(crate) use policy::{delete_callback_policy, get_callback_policy, put_callback_policy};
-pub use template::EmptyValue;
+pub use template::{BodyType, EmptyValue};
+pub use trigger::{Fired, Relayed, Trigger, TriggerError, UploadFacts};
+pub use uploader::{CallbackParameters, Refusal};
 
 /// The facts of one upload: the system variables of the template.
 #[derive(Clone, Debug)]

@@ -1,6 +1,13 @@
-//! The commands of the program, one file each.
+//! The commands of the program, one file each; beside them, the flags and the output that some of them share.
 
+mod answer;
+pub(crate) mod callback;
+mod parameters;
+pub(crate) mod replay;
 pub(crate) mod serve;
+pub(crate) mod trigger;
+
+use std::path::Path;
 
 use clap::ValueEnum;
 use oss_standin::KeyBits;
@@ -24,4 +31,9 @@ impl From<Bits> for KeyBits {
             Bits::Bits2048 => Self::Bits2048,
         }
     }
+}
+
+/// A small file that was named in a flag.
+fn read(path: &Path) -> Result<Vec<u8>, Failed> {
+    std::fs::read(path).map_err(|cause| format!("cannot read {}: {cause}", path.display()).into())
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,6 +28,11 @@ impl KeyBits {
             Self::Bits512 => 512,
             Self::Bits2048 => 2048,
         }
+    }
+
+    /// Where a stand-in with this data folder keeps its key of this size.
+    pub fn key_file(self, data: &Path) -> PathBuf {
+        data.join("keys").join(format!("callback-{}.pem", self.count()))
     }
 }
 

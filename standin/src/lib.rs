@@ -36,9 +36,10 @@
 //! | `process` | pictures and films: what is asked for, image operations, `image/info`, ffmpeg |
 //! | `upload` | what all uploads share: receiving, describing, calling back, answering |
 //! | `store` | buckets and objects on disk |
-//! | `callback` | parameters, the policies of buckets, template, request, sending, verdict |
+//! | `callback` | parameters, the policies of buckets, template, request, sending, verdict; callbacks without an upload |
 //! | `key` | the key that signs callbacks |
 //! | `reply`, `error`, `xml` | answers and refusals |
+//! | `raw` | recorded requests sent as they are, and their answers as they came |
 //!
 //! Not imitated: access control lists of objects (buckets have theirs: what unsigned requests may do follows them),
 //! versions, storage classes and encryption; their headers are ignored. Requests for operations that are not implemented
@@ -63,6 +64,7 @@ mod operation;
 mod post;
 mod process;
 mod put;
+mod raw;
 mod reply;
 mod request;
 mod server;
@@ -78,18 +80,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-pub use callback::EmptyValue;
+pub use callback::{
+    BodyType, CallbackParameters, EmptyValue, Fired, Image, Refusal, Relayed, Trigger, TriggerError, UploadFacts,
+};
 use callback::{Callbacks, Tls};
 use key::CallbackKey;
 pub use key::KeyBits;
 use process::Processing;
+pub use raw::{NoAnswer, RawAnswer, send_raw};
 use server::State;
 use store::{Store, is_bucket_name};
 
@@ -97,6 +99,8 @@ use store::{Store, is_bucket_name};
 pub const DEFAULT_ACCESS_KEY_ID: &str = "LTAI5tStandinDevelopment";
 /// The secret that goes with [`DEFAULT_ACCESS_KEY_ID`]. It is published here and protects nothing.
 pub const DEFAULT_ACCESS_KEY_SECRET: &str = "StandinDevelopmentSecret";
+/// Where a stand-in that listens on its default address serves the public key of its callbacks.
+pub const DEFAULT_KEY_URL: &str = "http://127.0.0.1:9080/_standin/callback_pub_key_v1.pem";
 
 /// A stand-in that is running. Dropping it stops it too, without waiting.
 #[derive(Debug)]
@@ -327,17 +331,11 @@ impl Builder {
         }
         self.buckets.sort();
         self.buckets.dedup();
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&self.callback_certificates) {
-            let certificate = certificate.map_err(|cause| StartError::Certificates(cause.to_string()))?;
-            roots.add(certificate).map_err(|cause| StartError::Certificates(cause.to_string()))?;
-        }
-        let tls = Tls::new(roots).map_err(|cause| StartError::Certificates(cause.to_string()))?;
+        let tls = Tls::trusting(&self.callback_certificates).map_err(StartError::Certificates)?;
         // Disk and key first: while they are not ready, nobody should be able to connect. Both block.
         let (data, buckets, bits) = (self.data.clone(), self.buckets, self.key_bits);
         let ffmpeg = self.ffmpeg;
-        let key_file =
-            self.key_file.clone().unwrap_or_else(|| data.join("keys").join(format!("callback-{}.pem", bits.count())));
+        let key_file = self.key_file.unwrap_or_else(|| bits.key_file(&data));
         let prepared = tokio::task::spawn_blocking(move || {
             let store = Store::open(&data, &buckets)?;
             let processing =

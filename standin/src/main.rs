@@ -11,17 +11,17 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use commands::{Failed, serve};
+use commands::{Failed, callback, replay, serve, trigger};
 
 /// A stand-in for Alibaba Cloud OSS that real SDKs upload to and that fires signed upload callbacks.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Serve until interrupted.
     ///
@@ -29,6 +29,20 @@ enum Command {
     /// goes to standard error (RUST_LOG=debug for more). Point an SDK at the address as its endpoint, with an IP address,
     /// so that it puts the bucket into the path.
     Serve(serve::Serve),
+    /// Sign and fire a callback without any upload.
+    ///
+    /// It is checked, composed and signed as a stand-in does it after an upload. Standard output says what the server
+    /// answered and what the uploader would have got from OSS: one line of JSON, or something for people on a terminal.
+    Trigger(Box<trigger::Arguments>),
+    /// Send a recorded request again, byte for byte.
+    ///
+    /// Nothing is changed, so what was signed stays signed. Standard output says what the server answered: one line of
+    /// JSON, or something for people on a terminal.
+    Replay(replay::Arguments),
+    /// Write the callback parameters of an upload.
+    ///
+    /// They are checked as OSS checks them; the body is filled with the facts of an upload, to be looked at.
+    Callback(Box<callback::Arguments>),
 }
 
 #[tokio::main]
@@ -49,6 +63,17 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<ExitCode, Failed> {
     match command {
-        Command::Serve(command) => serve::run(command).await.map(|()| ExitCode::SUCCESS),
+        Command::Serve(arguments) => serve::run(arguments).await.map(|()| ExitCode::SUCCESS),
+        Command::Trigger(arguments) => trigger::run(*arguments).await,
+        Command::Replay(arguments) => replay::run(arguments).await,
+        Command::Callback(arguments) => callback::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_flags_of_every_command_fit_together() {
+        <super::Arguments as clap::CommandFactory>::command().debug_assert();
     }
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderValue;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -45,8 +46,21 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Trusts the public certificate authorities and these.
-    pub(crate) fn new(mut roots: RootCertStore) -> Result<Self, rustls::Error> {
+    /// Trusts the public certificate authorities and these (PEM).
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the certificates.
+    pub(crate) fn trusting(pem: &[u8]) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|cause| cause.to_string())?;
+            roots.add(certificate).map_err(|cause| cause.to_string())?;
+        }
+        Self::new(roots).map_err(|cause| cause.to_string())
+    }
+
+    fn new(mut roots: RootCertStore) -> Result<Self, rustls::Error> {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let with_name = ClientConfig::builder_with_provider(provider)
@@ -57,9 +71,35 @@ impl Tls {
         without_name.enable_sni = false;
         Ok(Self { with_name: Arc::new(with_name).into(), without_name: Arc::new(without_name).into() })
     }
+
+    /// Connects to the first of these addresses that can be reached, by TLS if the URL says so.
+    pub(crate) async fn connect(
+        &self,
+        url: &CallbackUrl,
+        addresses: Vec<SocketAddr>,
+        sni: bool,
+    ) -> io::Result<(Box<dyn Connection>, SocketAddr)> {
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    if !url.https {
+                        return Ok((Box::new(stream), address));
+                    }
+                    let name = ServerName::try_from(url.host.clone()).map_err(io::Error::other)?;
+                    let connector = if sni { &self.with_name } else { &self.without_name };
+                    return Ok((Box::new(connector.connect(name, stream).await?), address));
+                }
+                Err(cause) => last = cause,
+            }
+        }
+        Err(last)
+    }
 }
 
-trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+/// Plain or encrypted.
+pub(crate) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 impl Callback {
@@ -132,27 +172,12 @@ impl Callbacks {
             // The name may have been given another address since it was checked.
             addresses.retain(|address| !is_private(address.ip()));
         }
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    if !url.https {
-                        return Ok((Box::new(stream), address));
-                    }
-                    let name = ServerName::try_from(url.host.clone()).map_err(io::Error::other)?;
-                    let connector = if sni { &self.tls.with_name } else { &self.tls.without_name };
-                    return Ok((Box::new(connector.connect(name, stream).await?), address));
-                }
-                Err(cause) => last = cause,
-            }
-        }
-        Err(last)
+        self.tls.connect(url, addresses, sni).await
     }
 }
 
 /// The addresses of a URL's host. Protocol: a host that has IPv6 addresses alone cannot be called.
-async fn resolve(url: &CallbackUrl) -> io::Result<Vec<SocketAddr>> {
+pub(crate) async fn resolve(url: &CallbackUrl) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = url.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, url.port)]);
     }
@@ -161,7 +186,7 @@ async fn resolve(url: &CallbackUrl) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Sends the request and reads one answer.
-async fn exchange(connection: &mut dyn Connection, request: &[u8]) -> Result<Answer, Failure> {
+pub(super) async fn exchange(connection: &mut dyn Connection, request: &[u8]) -> Result<Answer, Failure> {
     let broken = |_| Failure::cannot_connect();
     connection.write_all(request).await.map_err(broken)?;
     connection.flush().await.map_err(broken)?;
@@ -197,22 +222,22 @@ async fn exchange(connection: &mut dyn Connection, request: &[u8]) -> Result<Ans
 }
 
 /// The head of an answer.
-struct AnswerHead {
-    status: u16,
+pub(crate) struct AnswerHead {
+    pub(crate) status: u16,
     /// Bytes that it takes up.
-    length: usize,
+    pub(crate) length: usize,
     /// Names in lower case.
-    headers: BTreeMap<String, Vec<Vec<u8>>>,
+    pub(crate) headers: BTreeMap<String, Vec<Vec<u8>>>,
 }
 
 impl AnswerHead {
-    fn values(&self, name: &str) -> Vec<&[u8]> {
+    pub(crate) fn values(&self, name: &str) -> Vec<&[u8]> {
         self.headers.get(name).into_iter().flatten().map(Vec::as_slice).collect()
     }
 }
 
 /// `None` while the head is not complete.
-fn parse_head(received: &[u8]) -> Result<Option<AnswerHead>, Failure> {
+pub(crate) fn parse_head(received: &[u8]) -> Result<Option<AnswerHead>, Failure> {
     let mut lines = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut response = httparse::Response::new(&mut lines);
     match response.parse(received) {

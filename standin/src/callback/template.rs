@@ -12,7 +12,7 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove
 
 /// The type of a callback's body, which also decides how values are written into it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum BodyType {
+pub enum BodyType {
     /// Values are percent-encoded.
     #[default]
     Form,

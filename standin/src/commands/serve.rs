@@ -8,7 +8,7 @@ use clap::Args;
 use oss_standin::{DEFAULT_ACCESS_KEY_ID, DEFAULT_ACCESS_KEY_SECRET, Standin};
 use serde_json::json;
 
-use super::{Bits, Failed};
+use super::{Bits, Failed, read};
 
 #[derive(Args)]
 pub(crate) struct Serve {
@@ -106,8 +106,7 @@ pub(crate) async fn run(serve: Serve) -> Result<(), Failed> {
         builder = builder.key_url(url);
     }
     if let Some(path) = serve.callback_ca {
-        let pem = std::fs::read(&path).map_err(|cause| format!("cannot read {}: {cause}", path.display()))?;
-        builder = builder.callback_certificates(pem);
+        builder = builder.callback_certificates(read(&path)?);
     }
     let standin = builder.start().await?;
     let ready = json!({
