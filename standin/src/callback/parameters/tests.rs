@@ -143,8 +143,31 @@ fn a_parameter_may_stand_in_header_or_query_but_not_in_both() {
 
 proptest! {
     #[test]
-    fn any_parameter_is_read_or_refused(callback in ".*", variables in ".*") {
-        let _ = read(&callback, Some(&variables));
+    fn any_bytes_are_read_or_refused(callback in any::<Vec<u8>>(), variables in any::<Vec<u8>>()) {
+        let (as_sent, vars_as_sent) = (String::from_utf8_lossy(&callback), String::from_utf8_lossy(&variables));
+        prop_assert!(Callback::from_encoded(Some(&as_sent), Some(&vars_as_sent), &[]).is_err());
+        let _ = Callback::from_encoded(Some(&STANDARD.encode(&callback)), Some(&STANDARD.encode(&variables)), &[]);
+        let mut headers = HeaderMap::new();
+        if let Ok(value) = HeaderValue::from_bytes(&callback) {
+            headers.insert("x-oss-callback", value);
+        }
+        let _ = Callback::read(&headers, &Query::default(), &[]);
+    }
+
+    #[test]
+    fn any_json_is_read_or_refused_and_what_is_read_cannot_break_the_request(
+        fields in any_fields(),
+        variables in any_json(),
+    ) {
+        if let Ok(Some(callback)) = read(&fields.to_string(), Some(&variables.to_string())) {
+            prop_assert!((1..=MOST_URLS).contains(&callback.urls.len()));
+            prop_assert!(callback.additional_headers.len() <= MOST_ADDITIONAL_HEADERS);
+            prop_assert!(callback.variables.keys().all(|name| name.starts_with("x:")));
+            let of_headers = callback.additional_headers.iter().flat_map(|(name, value)| [name, value]);
+            for text in of_headers.chain(&callback.host) {
+                prop_assert!(!text.contains(['\r', '\n', '\0']), "{text:?}");
+            }
+        }
     }
 
     #[test]
@@ -156,4 +179,44 @@ proptest! {
             prop_assert!(on_the_wire.bytes().all(|byte| byte.is_ascii_graphic()));
         }
     }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    let name = prop_oneof![any::<String>(), "x:.{0,8}", "[a-z-]{0,8}"];
+    leaf.prop_recursive(3, 12, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(name.clone(), inner, 0..12)
+                .prop_map(|fields| fields.into_iter().collect::<Map<_, _>>().into()),
+        ]
+    })
+}
+
+/// A callback of which each field is missing, right, or anything.
+fn any_fields() -> impl Strategy<Value = Value> {
+    let field = |name: &'static str, right: Vec<Value>| {
+        let value = prop_oneof![
+            1 => any_json().prop_map(Some),
+            1 => any::<String>().prop_map(|text| Some(text.into())),
+            1 => Just(None),
+            9 => prop::sample::select(right).prop_map(Some),
+        ];
+        value.prop_map(move |value| value.map(|value| (name.to_owned(), value)))
+    };
+    let fields = (
+        field("callbackUrl", vec![json!("h"), json!("https://h:1/a?b;h;"), json!("h;h;h;h;h;h")]),
+        field("callbackBody", vec![json!("${object}"), json!("a"), json!("${x:a}$")]),
+        field("callbackBodyType", vec![json!("application/json"), json!("application/x-www-form-urlencoded")]),
+        field("callbackHost", vec![json!("h"), json!("a\r\nb: c")]),
+        field("callbackSNI", vec![json!(true)]),
+        field("additionalHeaders", vec![json!({"a": "b"}), json!({"a": "b\r\nc: d"}), json!({"x-oss-a": ""})]),
+    );
+    fields.prop_map(|(a, b, c, d, e, f)| [a, b, c, d, e, f].into_iter().flatten().collect::<Map<_, _>>().into())
 }
