@@ -21,6 +21,8 @@ export SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-central-1
 
 DENY_VERSION=0.20.2
 DENY=$CACHE/cargo-deny-$DENY_VERSION/bin/cargo-deny
+FUZZ_VERSION=0.13.2
+FUZZ=$CACHE/cargo-fuzz-$FUZZ_VERSION/bin/cargo-fuzz
 VENV=$CACHE/venv-$(cat tests/acceptance/requirements.txt tests/acceptance/constraints.txt | sha256sum | cut -c1-16)
 export PYTHON=$VENV/bin/python
 PATH=$VENV/bin:$PATH
@@ -84,6 +86,28 @@ install_cargo_deny() {
         env -u CARGO_TARGET_DIR \
             cargo install cargo-deny --version "$DENY_VERSION" --locked --debug --root "${DENY%/bin/*}"
     fi
+}
+
+install_cargo_fuzz() {
+    if [ ! -x "$FUZZ" ]; then
+        env -u CARGO_TARGET_DIR \
+            cargo install cargo-fuzz --version "$FUZZ_VERSION" --locked --debug --root "${FUZZ%/bin/*}"
+    fi
+}
+
+# Every fuzz target for $OSS_CALLBACK_FUZZ_SECONDS (default 15), from its seeds and from what earlier runs found. Without
+# a sanitizer, which safe code does without, no nightly toolchain is needed; a C++ compiler is.
+fuzz() {
+    local target found
+    cargo fmt --manifest-path standin/fuzz/Cargo.toml --check
+    cargo fetch --locked --manifest-path standin/fuzz/Cargo.toml
+    for target in $("$FUZZ" list --fuzz-dir standin/fuzz); do
+        found=$CACHE/fuzz/$target
+        mkdir -p "$found"
+        RUST_BACKTRACE=0 "$FUZZ" run --sanitizer none --fuzz-dir standin/fuzz "$target" \
+            "$found" "standin/fuzz/corpus/$target" -- \
+            -max_total_time="${OSS_CALLBACK_FUZZ_SECONDS:-15}" -verbosity=0 -print_final_stats=1
+    done
 }
 
 lint_template() {

@@ -40,6 +40,7 @@
 //! | `key` | the key that signs callbacks |
 //! | `reply`, `error`, `xml` | answers and refusals |
 //! | `raw` | recorded requests sent as they are, and their answers as they came |
+//! | `fuzzing` | what fuzz targets enter at |
 //!
 //! Not imitated: access control lists of objects (buckets have theirs: what unsigned requests may do follows them),
 //! versions, storage classes and encryption; their headers are ignored. Requests for operations that are not implemented
@@ -56,6 +57,9 @@ mod cors;
 mod delete;
 mod dispatch;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod get;
 mod key;
 mod list;
