@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
@@ -18,7 +18,9 @@ use crate::copy::copy_object;
 use crate::cors::{delete_bucket_cors, get_bucket_cors, preflight, put_bucket_cors};
 use crate::delete::{delete_multiple_objects, delete_object};
 use crate::error::Error;
+use crate::fault::Subject;
 use crate::get::{get_object, get_object_meta, head_object};
+use crate::journal::{Happened, remembered_path};
 use crate::list::list_objects;
 use crate::multipart::{abort, complete, initiate, list_multipart_uploads, list_parts, upload_part};
 use crate::operation::{BucketOperation, ObjectOperation, Operation, ServiceOperation};
@@ -35,14 +37,14 @@ use crate::upload::Target;
 pub(crate) async fn perform(
     state: &Arc<State>,
     peer: SocketAddr,
+    now: SystemTime,
     parts: &Parts,
     body: &mut Incoming,
     request_id: &str,
 ) -> Result<Reply, Error> {
     let (method, headers) = (&parts.method, &parts.headers);
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-    let buckets: Vec<String> = state.store.buckets().into_iter().map(|(name, _)| name).collect();
-    let readings = addresses(parts.uri.path(), host_of(parts).as_deref(), &buckets)?;
+    let readings = readings_of(state, parts)?;
     if *method == Method::OPTIONS {
         return preflight(state, &readings, headers);
     }
@@ -51,9 +53,9 @@ pub(crate) async fn perform(
         let bucket_name = bucket_name.to_owned();
         let request_id = request_id.to_owned();
         let target = Target { bucket_name, bucket, key: String::new(), client: peer.ip(), request_id };
-        return post_object(state, target, &host_of(parts).unwrap_or_default(), headers, body).await;
+        return post_object(state, target, &host_of(parts).unwrap_or_default(), now, headers, body).await;
     }
-    let (address, proof) = state.authorize(Head { method, query: &query, headers }, &readings)?;
+    let (address, proof) = state.authorize(Head { method, query: &query, headers }, &readings, now)?;
     let operation = Operation::of(method, address, &query, headers)?;
     let bucket_name = address.bucket.as_deref().unwrap_or_default();
     let bucket = || {
@@ -163,9 +165,67 @@ impl Proof {
     }
 }
 
+fn readings_of(state: &State, parts: &Parts) -> Result<Vec<Address>, Error> {
+    let buckets: Vec<String> = state.store.buckets().into_iter().map(|(name, _)| name).collect();
+    addresses(parts.uri.path(), host_of(parts).as_deref(), &buckets)
+}
+
+/// What a request is about in its likeliest reading, which stands before its signature is checked: for the journal and
+/// for the limits of faults.
+#[derive(Default)]
+pub(crate) struct LikelySubject {
+    address: Option<Address>,
+    operation: Option<String>,
+}
+
+pub(crate) fn likely_subject(state: &State, parts: &Parts) -> LikelySubject {
+    let readings = readings_of(state, parts).unwrap_or_default();
+    let query = Query::parse(parts.uri.query().unwrap_or_default()).unwrap_or_default();
+    if let Some(bucket) = Operation::form_target(&parts.method, &query, &readings) {
+        // The key stands in the form, which is yet to be read.
+        let address = Address { bucket: Some(bucket.to_owned()), key: String::new() };
+        return LikelySubject { address: Some(address), operation: Some("PostObject".to_owned()) };
+    }
+    let Some(address) = readings.into_iter().next() else { return LikelySubject::default() };
+    let operation = Operation::of(&parts.method, &address, &query, &parts.headers).ok();
+    LikelySubject { address: Some(address), operation: operation.map(|operation| operation.to_string()) }
+}
+
+impl LikelySubject {
+    fn key(&self) -> Option<&str> {
+        self.address.as_ref().map(|address| address.key.as_str()).filter(|key| !key.is_empty())
+    }
+
+    pub(crate) fn limits(&self) -> Subject<'_> {
+        Subject {
+            bucket: self.address.as_ref().and_then(|address| address.bucket.as_deref()),
+            key: self.key(),
+            operation: self.operation.as_deref(),
+        }
+    }
+
+    /// The line about the request in the journal.
+    pub(crate) fn received(&self, parts: &Parts) -> Happened {
+        let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+        Happened::Request {
+            method: parts.method.to_string(),
+            path: remembered_path(path),
+            bucket: self.limits().bucket.map(str::to_owned),
+            key: self.key().map(str::to_owned),
+            operation: self.operation.clone(),
+            length: parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok()),
+        }
+    }
+}
+
 impl State {
     /// The reading of the request that its signature proves; of an unsigned one, the likeliest.
-    fn authorize<'a>(&self, head: Head<'_>, readings: &'a [Address]) -> Result<(&'a Address, Proof), Error> {
+    fn authorize<'a>(
+        &self,
+        head: Head<'_>,
+        readings: &'a [Address],
+        now: SystemTime,
+    ) -> Result<(&'a Address, Proof), Error> {
         let first = readings.first().ok_or_else(|| Error::internal("a request without an address"))?;
         if self.anonymous {
             // A signature still tells which of several readings the client means.
@@ -179,7 +239,7 @@ impl State {
             self.check_region(region)?;
         }
         if let Some(skew) = self.max_skew {
-            claim.check_time(SystemTime::now(), skew)?;
+            claim.check_time(now, skew)?;
         }
         Ok((claim.verify(head, readings, &self.access_key_secret)?, Proof::Given))
     }

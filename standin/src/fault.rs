@@ -12,7 +12,7 @@ use std::time::Duration;
 pub use armed::ArmedFault;
 pub(crate) use armed::{Faults, Subject};
 pub use spec::FaultError;
-pub(crate) use strike::{Meeting, meet};
+pub(crate) use strike::Meeting;
 
 /// Every kind of fault as it is written, and what it does in a line. The limits are [`FAULT_LIMITS`].
 pub const FAULT_KINDS: [(&str, &str); 20] = [

@@ -25,6 +25,10 @@
 //! | --- | --- |
 //! | `server` | connections; each request from reading to answer |
 //! | `dispatch` | each request from its head to its operation |
+//! | `connection` | the socket of a client, which a fault may cut |
+//! | `admin` | the stand-in's own routes: faults and journal |
+//! | `fault` | what is broken on purpose, and which requests and callbacks it strikes |
+//! | `journal` | what was received, sent and answered |
 //! | `request` | bucket and key out of path and Host, query parameters |
 //! | `signature` | versions 1 and 4, by header and by query; pure |
 //! | `operation` | which operation is asked for |
@@ -50,17 +54,21 @@
 //! Of processing: pictures are resized, cut, turned and converted (of an animation its first picture; WebP without loss;
 //! not HEIC and AVIF), films are converted and pictures taken out of them where ffmpeg is installed.
 
+mod admin;
 mod bucket;
 mod callback;
+mod connection;
 mod copy;
 mod cors;
 mod delete;
 mod dispatch;
 mod error;
+mod fault;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 mod get;
+mod journal;
 mod key;
 mod list;
 mod multipart;
@@ -78,6 +86,7 @@ mod upload;
 mod xml;
 
 use std::convert::Infallible;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -92,6 +101,10 @@ pub use callback::{
     BodyType, CallbackParameters, EmptyValue, Fired, Image, Refusal, Relayed, Trigger, TriggerError, UploadFacts,
 };
 use callback::{Callbacks, Tls};
+use fault::Faults;
+pub use fault::{ArmedFault, CallbackFault, FAULT_KINDS, FAULT_LIMITS, Fault, FaultError, FaultKind, RequestFault};
+use journal::Recorder;
+pub use journal::{Event, Happened, JOURNAL_CAPACITY, Journal};
 use key::CallbackKey;
 pub use key::KeyBits;
 use process::Processing;
@@ -112,8 +125,11 @@ pub struct Standin {
     address: SocketAddr,
     key_url: String,
     public_key_pem: String,
+    faults: Arc<Faults>,
+    journal: Journal,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
+    journal_file: Option<JoinHandle<()>>,
     in_use: mpsc::Receiver<Infallible>,
 }
 
@@ -143,6 +159,32 @@ impl Standin {
         &self.public_key_pem
     }
 
+    /// What was received, sent and answered.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The faults in force, in the order in which they are asked whether they strike.
+    pub fn faults(&self) -> Vec<ArmedFault> {
+        self.faults.list().1
+    }
+
+    /// Adds a fault after those in force.
+    pub fn add_fault(&self, fault: Fault) {
+        self.faults.add(fault);
+    }
+
+    /// Puts these faults in place of all others, with this seed. The same seed, faults and requests in the same order
+    /// give the same disturbances.
+    pub fn set_faults(&self, seed: u64, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.replace(Some(seed), faults.into_iter().collect());
+    }
+
+    /// Takes all faults away; requests that they hold already stay held.
+    pub fn clear_faults(&self) {
+        self.faults.replace(None, Vec::new());
+    }
+
     /// Stops accepting connections and returns once the requests in progress are answered and the data folder is free
     /// for another stand-in, or once ten seconds have not sufficed for one or the other.
     pub async fn stop(mut self) {
@@ -150,6 +192,10 @@ impl Standin {
         let _ = self.stop.send(true);
         let _ = self.server.await;
         let _ = tokio::time::timeout(server::PATIENCE, self.in_use.recv()).await;
+        // Ends with the last request, so only what the disk still owes is waited for.
+        if let Some(journal_file) = self.journal_file {
+            let _ = tokio::time::timeout(server::PATIENCE, journal_file).await;
+        }
     }
 }
 
@@ -173,6 +219,9 @@ pub struct Builder {
     callback_time_limit: Duration,
     callback_certificates: Vec<u8>,
     ffmpeg: PathBuf,
+    fault_seed: u64,
+    faults: Vec<Fault>,
+    journal_file: Option<PathBuf>,
 }
 
 impl Default for Builder {
@@ -195,6 +244,9 @@ impl Default for Builder {
             callback_time_limit: Duration::from_secs(5),
             callback_certificates: Vec::new(),
             ffmpeg: PathBuf::from("ffmpeg"),
+            fault_seed: 0,
+            faults: Vec::new(),
+            journal_file: None,
         }
     }
 }
@@ -318,6 +370,24 @@ impl Builder {
         self
     }
 
+    /// Adds a fault; of several that could strike, the one that was added first does. Default: none.
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.faults.push(fault);
+        self
+    }
+
+    /// The seed from which faults with a probability are decided. Default 0.
+    pub fn fault_seed(mut self, seed: u64) -> Self {
+        self.fault_seed = seed;
+        self
+    }
+
+    /// A file to which the journal is appended, a line of JSON for each event. Default: none.
+    pub fn journal_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.journal_file = Some(path.into());
+        self
+    }
+
     /// Starts the stand-in on the current Tokio runtime. When it returns, requests are answered.
     ///
     /// # Errors
@@ -340,19 +410,26 @@ impl Builder {
         let (data, buckets, bits) = (self.data.clone(), self.buckets, self.key_bits);
         let ffmpeg = self.ffmpeg;
         let key_file = self.key_file.unwrap_or_else(|| bits.key_file(&data));
+        let journal_file = self.journal_file;
         let prepared = tokio::task::spawn_blocking(move || {
             let store = Store::open(&data, &buckets)?;
             let processing =
                 Processing::new(ffmpeg, &data).map_err(|cause| StartError::Data { path: data.clone(), cause })?;
-            Ok::<_, StartError>((store, processing, CallbackKey::load_or_create(&key_file, bits)?))
+            let key = CallbackKey::load_or_create(&key_file, bits)?;
+            let journal_file = journal_file.map(open_journal).transpose()?;
+            Ok::<_, StartError>((store, processing, key, journal_file))
         });
-        let (store, processing, key) = prepared.await.map_err(|cause| StartError::Interrupted(cause.to_string()))??;
+        let (store, processing, key, journal_file) =
+            prepared.await.map_err(|cause| StartError::Interrupted(cause.to_string()))??;
         let fail = |cause| StartError::Listen { address: self.listen.clone(), cause };
         let listener = TcpListener::bind(&self.listen).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         let key_url = self.key_url.unwrap_or_else(|| format!("http://{address}{}", server::PUBLIC_KEY_PATH));
         let public_key_pem = key.public_pem().to_owned();
         let (holder, in_use) = mpsc::channel(1);
+        let faults = Arc::new(Faults::new(self.fault_seed, self.faults));
+        let recorder = Arc::new(Recorder::new());
+        let journal = recorder.journal();
         let state = State {
             region: self.region,
             access_key_id: self.access_key_id,
@@ -368,14 +445,24 @@ impl Builder {
                 empty_value: self.empty_value,
                 time_limit: self.callback_time_limit,
                 tls,
+                faults: Arc::clone(&faults),
+                recorder: Arc::clone(&recorder),
+                through: watch::Sender::default(),
             },
             processing,
+            faults: Arc::clone(&faults),
+            recorder,
             _in_use: holder,
         };
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(server::serve(listener, Arc::new(state), stopped));
-        Ok(Standin { address, key_url, public_key_pem, stop, server, in_use })
+        let journal_file = journal_file.map(|file| tokio::spawn(journal::keep(journal.clone(), file)));
+        Ok(Standin { address, key_url, public_key_pem, faults, journal, stop, server, journal_file, in_use })
     }
+}
+
+fn open_journal(path: PathBuf) -> Result<File, StartError> {
+    OpenOptions::new().create(true).append(true).open(&path).map_err(|cause| StartError::Journal { path, cause })
 }
 
 /// Why a stand-in could not be started.
@@ -424,6 +511,14 @@ pub enum StartError {
     /// The certificates for https callbacks cannot be used.
     #[error("cannot use the certificates for callbacks: {0}")]
     Certificates(String),
+    /// The journal cannot be written to its file.
+    #[error("cannot write the journal to {}: {cause}", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
     /// The runtime is shutting down.
     #[error("interrupted: {0}")]
     Interrupted(String),

@@ -1,5 +1,7 @@
 //! Which operation a request asks for.
 
+use std::fmt;
+
 use http::{HeaderMap, Method};
 
 use crate::error::Error;
@@ -103,6 +105,17 @@ const SELECTORS: &[&str] = &[
     "x-oss-async-process",
     "x-oss-process",
 ];
+
+impl fmt::Display for Operation {
+    /// Its name, such as `PutObject`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(operation) => fmt::Debug::fmt(operation, formatter),
+            Self::Bucket(operation) => fmt::Debug::fmt(operation, formatter),
+            Self::Object(operation) => fmt::Debug::fmt(operation, formatter),
+        }
+    }
+}
 
 impl Operation {
     /// The bucket that a form is sent to, if this is one: PostObject, which carries its signature in its fields. Of

@@ -8,6 +8,7 @@ pub(crate) mod policy;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
@@ -68,11 +69,13 @@ impl Fields {
     }
 }
 
-/// `target` has no key yet; `host` is the one that the uploader addressed.
+/// `target` has no key yet; `host` is the one that the uploader addressed, `now` the time that
+/// the stand-in takes it to be.
 pub(crate) async fn post_object(
     state: &Arc<State>,
     mut target: Target,
     host: &str,
+    now: SystemTime,
     headers: &HeaderMap,
     body: &mut Incoming,
 ) -> Result<Reply, Error> {
@@ -84,7 +87,7 @@ pub(crate) async fn post_object(
 
     target.key = key_of(&fields, &file)?;
     let object_type = content_type_of(&fields, &file);
-    let policy = signed_policy(state, &fields)?;
+    let policy = signed_policy(state, &fields, now)?;
     if policy.is_none() && !state.anonymous && target.bucket.settings().acl != Acl::PublicReadWrite {
         return Err(Error::access_denied("The form is not signed."));
     }

@@ -1,9 +1,8 @@
 //! The server: accepts connections and takes each request through reading, proof and operation to its answer.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{CONTENT_TYPE, EXPECT, HeaderValue};
 use http::request::Parts;
@@ -17,9 +16,14 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::admin;
 use crate::callback::Callbacks;
+use crate::connection::{Client, Cut, Socket};
 use crate::cors::stamp_cors;
-use crate::dispatch::{host_of, perform};
+use crate::dispatch::{host_of, likely_subject, perform};
+use crate::error::Error;
+use crate::fault::{Faults, Meeting, RequestFault};
+use crate::journal::{Answering, Recorder};
 use crate::process::Processing;
 use crate::reply::{Reply, full, new_request_id, stamp};
 use crate::store::Store;
@@ -49,6 +53,8 @@ pub(crate) struct State {
     pub(crate) store: Store,
     pub(crate) callbacks: Callbacks,
     pub(crate) processing: Processing,
+    pub(crate) faults: Arc<Faults>,
+    pub(crate) recorder: Arc<Recorder>,
     /// Closed when the last request is done with all of the above, also one whose client is gone: only then is the
     /// data folder free. Dropped last, as fields are dropped in order.
     pub(crate) _in_use: mpsc::Sender<Infallible>,
@@ -76,11 +82,12 @@ pub(crate) async fn serve(listener: TcpListener, state: Arc<State>, mut stop: wa
             tracing::debug!(%cause, %peer, "small answers may be late");
         }
         let state = Arc::clone(&state);
+        let (socket, client) = Socket::new(stream, peer, stop.clone());
         let service = service_fn(move |request| {
-            let state = Arc::clone(&state);
-            async move { Ok::<_, Infallible>(answer(&state, peer, request).await) }
+            let (state, client) = (Arc::clone(&state), client.clone());
+            async move { answer(&state, &client, request).await }
         });
-        let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+        let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(socket), service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             if let Err(cause) = connection.await {
@@ -94,32 +101,72 @@ pub(crate) async fn serve(listener: TcpListener, state: Arc<State>, mut stop: wa
     }
 }
 
-async fn answer(state: &Arc<State>, peer: SocketAddr, request: Request<Incoming>) -> Reply {
+async fn answer(state: &Arc<State>, client: &Client, request: Request<Incoming>) -> Result<Reply, Cut> {
     let began = Instant::now();
     let (parts, mut body) = request.into_parts();
     let request_id = new_request_id();
-    let host = host_of(&parts).unwrap_or_default();
-    let result = match is_public_key(&parts) {
-        true => Ok(public_key(state)),
-        false => perform(state, peer, &parts, &mut body, &request_id).await,
-    };
-    let mut reply = match result {
-        Ok(reply) => reply,
-        Err(error) => {
-            tracing::debug!(code = error.code, reason = error.message, request_id, "answered with an error");
-            if !body.is_end_stream() && !parts.headers.contains_key(EXPECT) {
-                let _ = tokio::time::timeout(DRAINED_TIME, drain(&mut body)).await;
-            }
-            match parts.method {
-                Method::HEAD => error.into_head_reply(&request_id, &host),
-                _ => error.into_reply(&request_id, &host),
-            }
-        }
+    let mut reply = match is_public_key(&parts) {
+        true => public_key(state),
+        false if admin::is_own(&parts) => admin::answer(state, client, &parts, &mut body).await,
+        false => answer_client(state, client, &parts, &mut body, &request_id).await?,
     };
     stamp(&mut reply, &request_id, began.elapsed().as_millis());
     stamp_cors(&mut reply, state, &parts);
     tracing::info!(method = %parts.method, path = parts.uri.path(), status = reply.status().as_u16(), request_id, "request");
-    reply
+    Ok(reply)
+}
+
+/// Answers what is meant for OSS: written down, and struck by at most one fault.
+async fn answer_client(
+    state: &Arc<State>,
+    client: &Client,
+    parts: &Parts,
+    body: &mut Incoming,
+    request_id: &str,
+) -> Result<Reply, Cut> {
+    let subject = likely_subject(state, parts);
+    state.recorder.record(request_id, subject.received(parts));
+    let fault = state.faults.on_request(subject.limits());
+    let answering = Answering::new(&state.recorder, request_id, fault.as_ref().map(RequestFault::to_string));
+    let met = match &fault {
+        Some(fault) => fault.meet(client).await,
+        None => Meeting::Served,
+    };
+    let result = match met {
+        Meeting::Served => {
+            let now = fault.as_ref().map_or_else(SystemTime::now, RequestFault::clock);
+            perform(state, client.address, now, parts, body, request_id).await
+        }
+        Meeting::Refused(error) => Err(error),
+        Meeting::Held => {
+            drain(body).await;
+            client.stopping().await;
+            return Err(Cut);
+        }
+        Meeting::Cut => return Err(Cut),
+    };
+    let code = result.as_ref().err().map(|error| error.code);
+    let reply = match result {
+        Ok(reply) => reply,
+        Err(error) => refused(error, parts, body, request_id).await,
+    };
+    answering.with(reply.status().as_u16(), code);
+    Ok(match &fault {
+        Some(fault) => fault.disturb(reply, &parts.method),
+        None => reply,
+    })
+}
+
+async fn refused(error: Error, parts: &Parts, body: &mut Incoming, request_id: &str) -> Reply {
+    tracing::debug!(code = error.code, reason = error.message, request_id, "answered with an error");
+    if !body.is_end_stream() && !parts.headers.contains_key(EXPECT) {
+        let _ = tokio::time::timeout(DRAINED_TIME, drain(body)).await;
+    }
+    let host = host_of(parts).unwrap_or_default();
+    match parts.method {
+        Method::HEAD => error.into_head_reply(request_id, &host),
+        _ => error.into_reply(request_id, &host),
+    }
 }
 
 fn is_public_key(parts: &Parts) -> bool {

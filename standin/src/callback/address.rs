@@ -67,6 +67,12 @@ impl CallbackUrl {
             query: query.to_owned(),
         })
     }
+
+    /// As it was written, with its scheme.
+    pub(crate) fn written(&self) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{scheme}://{}{}{}", self.authority, self.path, self.query)
+    }
 }
 
 /// Whether OSS refuses to call this address: loopback, private, link-local and the like.

@@ -10,6 +10,7 @@ use percent_encoding::percent_decode_str;
 use super::Upload;
 use super::address::CallbackUrl;
 use super::parameters::Callback;
+use crate::fault::CallbackFault;
 use crate::key::CallbackKey;
 
 /// The account that owns every bucket and makes every upload: a number, as account ids are.
@@ -45,50 +46,139 @@ pub(crate) fn string_to_sign(url: &CallbackUrl, body: &str) -> Vec<u8> {
     signed
 }
 
-/// The whole request as it goes on the wire.
-pub(crate) fn request(
-    url: &CallbackUrl,
-    callback: &Callback,
-    upload: &Upload<'_>,
-    body: &str,
-    key: &CallbackKey,
-    key_url: &str,
-    now: SystemTime,
-) -> Result<Vec<u8>, rsa::Error> {
-    let additional: Vec<&(String, String)> =
-        callback.additional_headers.iter().filter(|(name, _)| !OWN_HEADERS.contains(&name.as_str())).collect();
-    let names: Vec<&str> = additional.iter().map(|(name, _)| name.as_str()).collect();
-    let mut head = format!("POST {}{} HTTP/1.1\r\n", url.path, url.query);
-    let mut header = |name: &str, value: &str| {
-        head.push_str(name);
-        head.push_str(": ");
-        head.push_str(value);
-        head.push_str("\r\n");
-    };
-    header("Host", callback.host.as_deref().unwrap_or(&url.authority));
-    header("Connection", "close");
-    header("Content-Length", &body.len().to_string());
-    header("Authorization", &key.authorization(&string_to_sign(url, body))?);
-    header("Content-MD5", &STANDARD.encode(Md5::digest(body)));
-    header("Content-Type", callback.body_type.as_str());
-    header("Date", &httpdate::fmt_http_date(now));
-    header("User-Agent", "aliyun-oss-callback");
-    header("x-oss-additional-headers", &names.join(";"));
-    header("x-oss-bucket", upload.bucket);
-    header("x-oss-owner", ACCOUNT);
-    header("x-oss-pub-key-url", &STANDARD.encode(key_url));
-    header("x-oss-request-id", upload.request_id);
-    header("x-oss-requester", ACCOUNT);
-    header("x-oss-signature-version", "1.0");
-    header("x-oss-tag", "CALLBACK");
-    header("eagleeye-rpcid", "0.1");
-    for (name, value) in additional {
-        header(name, value);
+/// A callback request before it is written out. What a fault changes is changed here, so that everything else stays as
+/// OSS makes it.
+pub(crate) struct Composed<'a> {
+    pub(crate) url: &'a CallbackUrl,
+    pub(crate) callback: &'a Callback,
+    pub(crate) upload: &'a Upload<'a>,
+    /// What is signed, and what `Content-MD5` is about.
+    signed_body: &'a str,
+    /// On the request line.
+    path: String,
+    pub(crate) body: String,
+    authorization: String,
+    key_url: String,
+    edition: Edition,
+}
+
+/// Which of OSS's documents a request follows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Edition {
+    Current,
+    /// protocol: that of 2014 to 2018, HTTP/1.0 with fewer headers.
+    Old,
+}
+
+impl<'a> Composed<'a> {
+    pub(crate) fn new(
+        url: &'a CallbackUrl,
+        callback: &'a Callback,
+        upload: &'a Upload<'a>,
+        body: &'a str,
+        key: &CallbackKey,
+        key_url: &str,
+    ) -> Result<Self, rsa::Error> {
+        Ok(Self {
+            url,
+            callback,
+            upload,
+            signed_body: body,
+            path: url.path.clone(),
+            body: body.to_owned(),
+            authorization: key.authorization(&string_to_sign(url, body))?,
+            key_url: key_url.to_owned(),
+            edition: Edition::Current,
+        })
     }
-    head.push_str("\r\n");
-    let mut request = head.into_bytes();
-    request.extend_from_slice(body.as_bytes());
-    Ok(request)
+
+    /// Makes the request what it is after this fault. Faults of sending leave it alone.
+    pub(crate) fn disturb(&mut self, fault: &CallbackFault, key: &CallbackKey) -> Result<(), rsa::Error> {
+        match fault {
+            CallbackFault::WrongSignature => self.authorization = key.authorization(b"something else")?,
+            CallbackFault::WrongKeyUrl(url) => self.key_url.clone_from(url),
+            CallbackFault::StageStripped(stage) => {
+                // A stage is whole segments of the path.
+                let rest = self.path.strip_prefix(stage.as_str()).filter(|rest| rest.starts_with('/'));
+                if let Some(rest) = rest {
+                    self.path = rest.to_owned();
+                }
+            }
+            CallbackFault::StageAdded(stage) => self.path.insert_str(0, stage),
+            CallbackFault::Base64Body => self.body = STANDARD.encode(self.signed_body),
+            CallbackFault::Http10 => self.edition = Edition::Old,
+            CallbackFault::Lost
+            | CallbackFault::AnswerLost
+            | CallbackFault::Late(_)
+            | CallbackFault::Doubled
+            | CallbackFault::Reordered => {}
+        }
+        Ok(())
+    }
+
+    /// Path and query on the request line.
+    pub(crate) fn target(&self) -> String {
+        format!("{}{}", self.path, self.url.query)
+    }
+
+    /// The whole request as it goes on the wire.
+    pub(crate) fn bytes(&self, now: SystemTime) -> Vec<u8> {
+        let (version, headers) = match self.edition {
+            Edition::Current => ("1.1", self.current_headers(now)),
+            Edition::Old => ("1.0", self.old_headers()),
+        };
+        let mut request = format!("POST {} HTTP/{version}\r\n", self.target());
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        request.push_str(&self.body);
+        request.into_bytes()
+    }
+
+    fn host(&self) -> &str {
+        self.callback.host.as_deref().unwrap_or(&self.url.authority)
+    }
+
+    fn current_headers(&self, now: SystemTime) -> Vec<(&str, String)> {
+        let additional: Vec<&(String, String)> =
+            self.callback.additional_headers.iter().filter(|(name, _)| !OWN_HEADERS.contains(&name.as_str())).collect();
+        let names: Vec<&str> = additional.iter().map(|(name, _)| name.as_str()).collect();
+        let mut headers = vec![
+            ("Host", self.host().to_owned()),
+            ("Connection", "close".to_owned()),
+            ("Content-Length", self.body.len().to_string()),
+            ("Authorization", self.authorization.clone()),
+            ("Content-MD5", STANDARD.encode(Md5::digest(self.signed_body))),
+            ("Content-Type", self.callback.body_type.as_str().to_owned()),
+            ("Date", httpdate::fmt_http_date(now)),
+            ("User-Agent", "aliyun-oss-callback".to_owned()),
+            ("x-oss-additional-headers", names.join(";")),
+            ("x-oss-bucket", self.upload.bucket.to_owned()),
+            ("x-oss-owner", ACCOUNT.to_owned()),
+            ("x-oss-pub-key-url", STANDARD.encode(&self.key_url)),
+            ("x-oss-request-id", self.upload.request_id.to_owned()),
+            ("x-oss-requester", ACCOUNT.to_owned()),
+            ("x-oss-signature-version", "1.0".to_owned()),
+            ("x-oss-tag", "CALLBACK".to_owned()),
+            ("eagleeye-rpcid", "0.1".to_owned()),
+        ];
+        headers.extend(additional.into_iter().map(|(name, value)| (name.as_str(), value.clone())));
+        headers
+    }
+
+    /// protocol: these, so spelled, and no other.
+    fn old_headers(&self) -> Vec<(&str, String)> {
+        vec![
+            ("Host", self.host().to_owned()),
+            ("Connection", "close".to_owned()),
+            ("Content-Length", self.body.len().to_string()),
+            ("authorization", self.authorization.clone()),
+            ("Content-Type", self.callback.body_type.as_str().to_owned()),
+            ("User-Agent", "http-client/0.0.1".to_owned()),
+            ("x-oss-pub-key-url", STANDARD.encode(&self.key_url)),
+        ]
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -14,19 +14,27 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
+use super::Upload;
 use super::address::{CallbackUrl, is_private};
+use super::compose::Composed;
 use super::parameters::Callback;
 use super::template::EmptyValue;
 use super::verdict::{Answer, Failure, judge_body, judge_head};
-use super::{Upload, compose};
 use crate::error::Error;
+use crate::fault::{CallbackFault, Faults, Subject};
+use crate::journal::{Happened, Recorder, milliseconds_since, remembered, remembered_path};
 use crate::key::CallbackKey;
+use crate::raw::Observed;
 
 /// The longest answer head that is read, in bytes, and the most header lines in it.
 const LONGEST_HEAD: usize = 64 * 1024;
 const MOST_HEADERS: usize = 100;
+
+/// How long the rest of an answer that failed already is read for the journal.
+const LAST_LOOK: Duration = Duration::from_millis(200);
 
 /// Everything that all callbacks of one stand-in have in common.
 pub(crate) struct Callbacks {
@@ -37,6 +45,10 @@ pub(crate) struct Callbacks {
     /// For one URL, from the first packet to the last byte of the answer.
     pub(crate) time_limit: Duration,
     pub(crate) tls: Tls,
+    pub(crate) faults: Arc<Faults>,
+    pub(crate) recorder: Arc<Recorder>,
+    /// Counts the callbacks that are through: who is to be overtaken waits for the next.
+    pub(crate) through: watch::Sender<u64>,
 }
 
 /// TLS with and without the name of the wanted host in the first message.
@@ -152,18 +164,36 @@ impl Callbacks {
         upload: &Upload<'_>,
         body: &str,
     ) -> Result<Answer, Failure> {
-        let request = compose::request(url, callback, upload, body, &self.key, &self.key_url, SystemTime::now())
-            .map_err(|cause| {
-                tracing::error!(%cause, "the callback could not be signed");
-                Failure::cannot_connect()
-            })?;
-        let deadline = tokio::time::Instant::now() + self.time_limit;
-        let connected = tokio::time::timeout_at(deadline, self.connect(url, callback.sni)).await;
-        let Ok(Ok((mut connection, peer))) = connected else { return Err(Failure::cannot_connect()) };
-        match tokio::time::timeout_at(deadline, exchange(&mut *connection, &request)).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::timeout(&peer.to_string(), self.time_limit)),
+        let subject =
+            Subject { bucket: Some(upload.bucket), key: Some(upload.object), operation: Some(upload.operation) };
+        let fault = self.faults.on_callback(subject);
+        let composed = self.compose(url, callback, upload, body, fault.as_ref()).map_err(|cause| {
+            tracing::error!(%cause, "the callback could not be signed");
+            Failure::cannot_connect()
+        })?;
+        let delivery = Delivery { callbacks: self, composed, sni: callback.sni, fault };
+        delivery.run().await
+    }
+
+    fn compose<'a>(
+        &self,
+        url: &'a CallbackUrl,
+        callback: &'a Callback,
+        upload: &'a Upload<'a>,
+        body: &'a str,
+        fault: Option<&CallbackFault>,
+    ) -> Result<Composed<'a>, rsa::Error> {
+        let mut composed = Composed::new(url, callback, upload, body, &self.key, &self.key_url)?;
+        if let Some(fault) = fault {
+            composed.disturb(fault, &self.key)?;
         }
+        Ok(composed)
+    }
+
+    /// Waits until another callback is through, but no longer than one may take.
+    async fn overtaken(&self) {
+        let mut through = self.through.subscribe();
+        let _ = tokio::time::timeout(self.time_limit, through.changed()).await;
     }
 
     async fn connect(&self, url: &CallbackUrl, sni: bool) -> io::Result<(Box<dyn Connection>, SocketAddr)> {
@@ -173,6 +203,101 @@ impl Callbacks {
             addresses.retain(|address| !is_private(address.ip()));
         }
         self.tls.connect(url, addresses, sni).await
+    }
+}
+
+/// One callback to one URL, with the fault that strikes it.
+struct Delivery<'a> {
+    callbacks: &'a Callbacks,
+    composed: Composed<'a>,
+    sni: bool,
+    fault: Option<CallbackFault>,
+}
+
+impl Delivery<'_> {
+    async fn run(&self) -> Result<Answer, Failure> {
+        match &self.fault {
+            Some(CallbackFault::Lost) => self.written_down(async { Exchange::failed(Failure::cannot_connect()) }).await,
+            Some(CallbackFault::AnswerLost) => {
+                let lost = async {
+                    let exchange = self.send().await;
+                    Exchange { result: Err(Failure::cannot_connect()), ..exchange }
+                };
+                self.written_down(lost).await
+            }
+            Some(CallbackFault::Late(delay)) => {
+                tokio::time::sleep(*delay).await;
+                self.written_down(self.send()).await
+            }
+            Some(CallbackFault::Doubled) => {
+                let first = self.written_down(self.send()).await;
+                let _ = self.written_down(self.send()).await;
+                first
+            }
+            Some(CallbackFault::Reordered) => {
+                self.callbacks.overtaken().await;
+                self.written_down(self.send()).await
+            }
+            _ => self.written_down(self.send()).await,
+        }
+    }
+
+    /// Puts what is sent and what comes back into the journal.
+    async fn written_down(&self, exchange: impl Future<Output = Exchange>) -> Result<Answer, Failure> {
+        let Callbacks { recorder, through, .. } = self.callbacks;
+        let Composed { url, callback, upload, .. } = &self.composed;
+        let fault = self.fault.as_ref().map(CallbackFault::to_string);
+        let url = remembered_path(&url.written());
+        let sent = Happened::Callback {
+            url: url.clone(),
+            path: remembered_path(&self.composed.target()),
+            body: remembered(self.composed.body.as_bytes()),
+            body_type: callback.body_type.as_str().to_owned(),
+            fault: fault.clone(),
+        };
+        recorder.record(upload.request_id, sent);
+        let began = Instant::now();
+        let Exchange { status, body, result } = exchange.await;
+        let answered = Happened::CallbackAnswer {
+            url,
+            status,
+            body: body.as_deref().map(remembered),
+            failure: result.as_ref().err().map(|failure| failure.message.clone()),
+            milliseconds: milliseconds_since(began),
+            fault,
+        };
+        recorder.record(upload.request_id, answered);
+        through.send_modify(|count| *count += 1);
+        result
+    }
+
+    async fn send(&self) -> Exchange {
+        let limit = self.callbacks.time_limit;
+        let deadline = tokio::time::Instant::now() + limit;
+        let connected = tokio::time::timeout_at(deadline, self.callbacks.connect(self.composed.url, self.sni)).await;
+        let Ok(Ok((connection, peer))) = connected else { return Exchange::failed(Failure::cannot_connect()) };
+        let request = self.composed.bytes(SystemTime::now());
+        let mut observed = Observed::new(connection, &request);
+        let judged = tokio::time::timeout_at(deadline, exchange(&mut observed, &request)).await;
+        let Ok(result) = judged else { return Exchange::failed(Failure::timeout(&peer.to_string(), limit)) };
+        // An answer that fails is judged by its head alone; what else there is to see of it is for the journal.
+        let answer = observed.answer(tokio::time::Instant::now() + LAST_LOOK, limit).await.ok();
+        let (status, body) = answer.map(|answer| (answer.status, answer.body.into())).unzip();
+        Exchange { status, body, result }
+    }
+}
+
+/// What came back, and what OSS makes of it.
+struct Exchange {
+    status: Option<u16>,
+    /// As far as it was read.
+    body: Option<Bytes>,
+    result: Result<Answer, Failure>,
+}
+
+impl Exchange {
+    fn failed(failure: Failure) -> Self {
+        Self { status: None, body: None, result: Err(failure) }
     }
 }
 

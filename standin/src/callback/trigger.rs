@@ -11,12 +11,13 @@ use md5::{Digest as _, Md5};
 use tokio::time::{Instant, timeout_at};
 
 use super::address::CallbackUrl;
+use super::compose::Composed;
 use super::fire::{Tls, exchange, resolve};
 use super::parameters::Callback;
 use super::template::EmptyValue;
 use super::uploader::{CallbackParameters, Refusal};
 use super::verdict::{Answer, Failure};
-use super::{Image, Upload, compose};
+use super::{Image, Upload};
 use crate::StartError;
 use crate::key::{CallbackKey, KeyBits};
 use crate::raw::{NoAnswer, Observed, RawAnswer};
@@ -253,8 +254,9 @@ impl Trigger {
     fn compose(&self, url: &CallbackUrl, upload: &Upload<'_>) -> Result<Vec<u8>, TriggerError> {
         let Self { callback, key, key_url, .. } = self;
         let body = callback.body.fill(callback.body_type, EmptyValue::default(), upload, &callback.variables);
-        compose::request(url, callback, upload, &body, key, key_url, SystemTime::now())
-            .map_err(|cause| TriggerError::Unsigned(cause.to_string()))
+        let composed = Composed::new(url, callback, upload, &body, key, key_url)
+            .map_err(|cause| TriggerError::Unsigned(cause.to_string()))?;
+        Ok(composed.bytes(SystemTime::now()))
     }
 
     /// Judged as after an upload; beyond that, an answer that fails is read to its end, to be shown.

@@ -53,9 +53,9 @@ impl Faults {
         all
     }
 
-    /// Adds one after all others; returns its id.
-    pub(crate) fn add(&self, fault: Fault) -> u64 {
-        self.lock().add(fault)
+    /// Adds one after all others.
+    pub(crate) fn add(&self, fault: Fault) {
+        self.lock().add(fault);
     }
 
     /// Puts these in place of all others and begins to count anew, with this seed or the one there is.
@@ -96,10 +96,9 @@ impl Faults {
 }
 
 impl Armed {
-    fn add(&mut self, fault: Fault) -> u64 {
+    fn add(&mut self, fault: Fault) {
         let id = self.faults.last().map_or(0, |last| last.id) + 1;
         self.faults.push(ArmedFault { id, fault, seen: 0, struck: 0 });
-        id
     }
 
     fn strike<K>(&mut self, subject: Subject<'_>, of_kind: impl Fn(&FaultKind) -> Option<K>) -> Option<K> {
@@ -190,10 +189,7 @@ mod tests {
         let twice = Fault::new(CallbackFault::Lost).times(2);
         let faults = Faults::new(0, vec![twice, Fault::new(CallbackFault::Doubled)]);
         let struck: Vec<_> = (0..4).filter_map(|_| faults.on_callback(ABOUT)).collect();
-        assert_eq!(
-            struck,
-            [CallbackFault::Lost, CallbackFault::Lost, CallbackFault::Doubled, CallbackFault::Doubled]
-        );
+        assert_eq!(struck, [CallbackFault::Lost, CallbackFault::Lost, CallbackFault::Doubled, CallbackFault::Doubled]);
         let (_, listed) = faults.list();
         assert_eq!(listed.iter().map(|one| (one.id, one.seen, one.struck)).collect::<Vec<_>>(), [(1, 4, 2), (2, 2, 2)]);
     }

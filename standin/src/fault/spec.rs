@@ -32,8 +32,7 @@ impl FromStr for Fault {
     type Err = FaultError;
 
     fn from_str(spec: &str) -> Result<Self, FaultError> {
-        let error =
-            |word: &str, problem: String| FaultError { spec: spec.to_owned(), word: word.to_owned(), problem };
+        let error = |word: &str, problem: String| FaultError { spec: spec.to_owned(), word: word.to_owned(), problem };
         let words = words(spec);
         let (kind, limits) = match words.split_first() {
             Some((kind, limits)) => (kind, limits),
@@ -269,7 +268,8 @@ mod tests {
         let fault: Fault = "slow=2s,bucket=photos,prefix=a/,probability=0.3,times=2".parse().unwrap();
         let same = Fault::new(RequestFault::Slow(Duration::from_secs(2)));
         assert_eq!(fault, same.times(2).prefix("a/").bucket("photos").probability(0.3));
-        let fault: Fault = r"callback-wrong-key-url=http://h/?a=1\,2,prefix=a\\b\,c,operation=PutObject".parse().unwrap();
+        let fault: Fault =
+            r"callback-wrong-key-url=http://h/?a=1\,2,prefix=a\\b\,c,operation=PutObject".parse().unwrap();
         let same = Fault::new(CallbackFault::WrongKeyUrl("http://h/?a=1,2".to_owned()));
         assert_eq!(fault, same.prefix(r"a\b,c").operation("PutObject"));
     }
