@@ -6,6 +6,7 @@ mod parameters;
 pub(crate) mod replay;
 pub(crate) mod serve;
 pub(crate) mod trigger;
+pub(crate) mod watch;
 
 use std::path::Path;
 

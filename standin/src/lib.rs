@@ -51,6 +51,9 @@
 //! are refused with `NotImplemented`. More lenient than OSS: a bucket without CORS rules lets pages of all origins in
 //! (see [`Builder::strict_cors`]), and deleting several objects needs no Content-MD5, which is checked if it is sent.
 //!
+//! What can be broken on purpose, so that an application is tried before production breaks it, is a [`Fault`]; what
+//! happened is in the [`Journal`]. Both are also reached over HTTP below `/_standin/`, but not by web pages.
+//!
 //! Of processing: pictures are resized, cut, turned and converted (of an animation its first picture; WebP without loss;
 //! not HEIC and AVIF), films are converted and pictures taken out of them where ffmpeg is installed.
 

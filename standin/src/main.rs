@@ -11,7 +11,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use commands::{Failed, callback, replay, serve, trigger};
+use commands::{Failed, callback, replay, serve, trigger, watch};
 
 /// A stand-in for Alibaba Cloud OSS that real SDKs upload to and that fires signed upload callbacks.
 #[derive(Parser)]
@@ -28,6 +28,7 @@ enum Command {
     /// Prints one line of JSON on standard output when requests are answered, and nothing else there; what is for people
     /// goes to standard error (RUST_LOG=debug for more). Point an SDK at the address as its endpoint, with an IP address,
     /// so that it puts the bucket into the path.
+    #[command(after_long_help = serve::faults_explained())]
     Serve(serve::Serve),
     /// Sign and fire a callback without any upload.
     ///
@@ -43,6 +44,10 @@ enum Command {
     ///
     /// They are checked as OSS checks them; the body is filled with the facts of an upload, to be looked at.
     Callback(Box<callback::Arguments>),
+    /// Follow what a running stand-in receives, sends and answers.
+    ///
+    /// On a terminal in lines for people, otherwise in lines of JSON.
+    Watch(watch::Watch),
 }
 
 #[tokio::main]
@@ -67,6 +72,7 @@ async fn run(command: Command) -> Result<ExitCode, Failed> {
         Command::Trigger(arguments) => trigger::run(*arguments).await,
         Command::Replay(arguments) => replay::run(arguments).await,
         Command::Callback(arguments) => callback::run(&arguments),
+        Command::Watch(arguments) => watch::run(arguments).await.map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use oss_standin::{DEFAULT_ACCESS_KEY_ID, DEFAULT_ACCESS_KEY_SECRET, Standin};
+use oss_standin::{DEFAULT_ACCESS_KEY_ID, DEFAULT_ACCESS_KEY_SECRET, FAULT_KINDS, FAULT_LIMITS, Fault, Standin};
 use serde_json::json;
 
 use super::{Bits, Failed, read};
@@ -60,6 +60,29 @@ pub(crate) struct Serve {
     /// Certificate authorities (PEM) that https callbacks trust beside the public ones.
     #[arg(long, value_name = "FILE")]
     callback_ca: Option<PathBuf>,
+    /// Break something on purpose; may be repeated, and --help says how.
+    #[arg(long = "fault", value_name = "SPEC")]
+    faults: Vec<Fault>,
+    /// Decides which requests a fault with a probability strikes.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    fault_seed: u64,
+    /// File to append the journal to, a line of JSON for each event.
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+}
+
+/// What `--fault` takes, for --help.
+pub(crate) fn faults_explained() -> String {
+    let list = |entries: &[(&str, &str)]| -> String {
+        entries.iter().map(|(form, meaning)| format!("  {form:<32} {meaning}\n")).collect()
+    };
+    format!(
+        "Faults, as in --fault slow=2s,bucket=photos,prefix=a/,probability=0.3,times=2:\n{}\nTheir limits:\n{}\n\
+         The first fault that wants to strikes; the same seed and the same requests give the same faults. DURATION is \
+         500ms, 2s or 1m.",
+        list(&FAULT_KINDS),
+        list(&FAULT_LIMITS)
+    )
 }
 
 impl std::fmt::Debug for Serve {
@@ -95,9 +118,16 @@ pub(crate) async fn run(serve: Serve) -> Result<(), Failed> {
         .max_skew(serve.max_skew.0)
         .forbid_private(serve.forbid_private)
         .anonymous(serve.anonymous)
-        .strict_cors(serve.strict_cors);
+        .strict_cors(serve.strict_cors)
+        .fault_seed(serve.fault_seed);
     for bucket in &serve.buckets {
         builder = builder.bucket(bucket);
+    }
+    for fault in serve.faults {
+        builder = builder.fault(fault);
+    }
+    if let Some(path) = serve.journal {
+        builder = builder.journal_file(path);
     }
     if let Some(key) = serve.key {
         builder = builder.key_file(key);
