@@ -146,6 +146,7 @@ run_acceptance() {
     accept node tests/acceptance/sdk_node.mjs
     accept python tests/acceptance/standin_python.py
     accept python tests/acceptance/sdk_go.py
+    accept python tests/acceptance/sdk_java.py
     accept python tests/acceptance/printed_examples.py
     accept python tests/acceptance/lambda_edge.py
 }

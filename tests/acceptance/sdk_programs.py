@@ -56,6 +56,7 @@ UPLOADS = {
     "presigned-token": Upload(),
     "form-post": Upload("PostObject"),
 }
+FURTHER_UPLOADS = {"complete-all": Upload("CompleteMultipartUpload")}
 FAILING = [*(f"put {mode}" for mode in FAILURES), "multipart 500", "uploader 500", "presigned-v4 500", "form-post 500"]
 
 
@@ -70,9 +71,17 @@ class Sdk:
     error_has_status: bool = True
     # Whether the caller of its own uploader is given the callback's answer.
     uploader_shows_answer: bool = True
+    # What it does beyond the others, by the names in FURTHER_UPLOADS and FURTHER_CHECKS.
+    further_uploads: tuple[str, ...] = ()
+    further_checks: tuple[str, ...] = ()
+
+    @property
+    def uploads(self) -> list[str]:
+        return [*UPLOADS, *self.further_uploads]
 
     def upload(self, name: str) -> Upload:
-        return Upload(UPLOADS[name].operation, shows_answer=name != "uploader" or self.uploader_shows_answer)
+        operation = (UPLOADS | FURTHER_UPLOADS)[name].operation
+        return Upload(operation, shows_answer=name != "uploader" or self.uploader_shows_answer)
 
 
 def crc64(data: bytes) -> int:
@@ -128,13 +137,15 @@ def check_sdk(suite: Suite, standin: Standin, sdk: Sdk) -> None:
         suite.run(f"{sdk.name}: {step}", checked)
 
     for kind, body_type in (("form", FORM), ("json", JSON)):
-        for name in UPLOADS:
+        for name in sdk.uploads:
             run(f"{name} {kind}", check_upload, standin, body_type, sdk.upload(name))
     for name in FAILING:
         run(f"failed {name}", check_failure, standin, sdk, name)
     run("failed put refused", check_refusal, sdk)
     for step, check in OBJECT_CHECKS.items():
         run(step, check)
+    for step in sdk.further_checks:
+        run(step, FURTHER_CHECKS[step])
     for step, (status, code) in ERRORS.items():
         run(step, expect_error, sdk, status, code)
     run("aborted upload", check_aborted, sdk)
@@ -284,6 +295,14 @@ def check_batch_deleting(report: Report) -> None:
     expect("whether one is left", report["left"], False)
 
 
+def check_image_info(report: Report) -> None:
+    expect_no_error(report)
+    info = json.loads(report["answer"])
+    seen = tuple(info[name]["value"] for name in ("ImageWidth", "ImageHeight", "Format", "FileSize"))
+    wanted = (*map(str, picture_size()), "png", str(len(PICTURE.data)))
+    expect("width, height, format, size", seen, wanted)
+
+
 OBJECT_CHECKS = {
     "headers": check_headers,
     "range": check_range,
@@ -294,6 +313,7 @@ OBJECT_CHECKS = {
     "deleting": check_deleting,
     "batch deleting": check_batch_deleting,
 }
+FURTHER_CHECKS = {"image info": check_image_info}
 ERRORS = {
     "other version": (412, "PreconditionFailed"),
     "missing object": (404, "NoSuchKey"),
