@@ -39,7 +39,7 @@ def main() -> int:
             program,
             "com.aliyun.oss.OSSException",
             error_has_status=False,
-            further_uploads=("complete-all",),
+            further_uploads=("complete-all", "uploader-resumed"),
             further_checks=("image info",),
         )
         with standin(suite) as running:

@@ -56,7 +56,10 @@ UPLOADS = {
     "presigned-token": Upload(),
     "form-post": Upload("PostObject"),
 }
-FURTHER_UPLOADS = {"complete-all": Upload("CompleteMultipartUpload")}
+FURTHER_UPLOADS = {
+    "complete-all": Upload("CompleteMultipartUpload"),
+    "uploader-resumed": Upload("CompleteMultipartUpload"),
+}
 FAILING = [*(f"put {mode}" for mode in FAILURES), "multipart 500", "uploader 500", "presigned-v4 500", "form-post 500"]
 
 

@@ -1,10 +1,12 @@
 import com.aliyun.oss.ClientBuilderConfiguration;
+import com.aliyun.oss.ClientException;
 import com.aliyun.oss.HttpMethod;
 import com.aliyun.oss.OSS;
 import com.aliyun.oss.OSSClientBuilder;
 import com.aliyun.oss.OSSException;
 import com.aliyun.oss.ServiceException;
 import com.aliyun.oss.common.auth.DefaultCredentialProvider;
+import com.aliyun.oss.common.auth.RequestSigner;
 import com.aliyun.oss.common.auth.ServiceSignature;
 import com.aliyun.oss.common.comm.SignVersion;
 import com.aliyun.oss.common.utils.BinaryUtil;
@@ -50,6 +52,7 @@ import java.util.Date;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Predicate;
 
 /** Uploads, reads, lists and deletes with aliyun-sdk-oss, and reports what the SDK tells it. */
 final class AliyunSdkOss {
@@ -83,8 +86,9 @@ final class AliyunSdkOss {
     }
 
     /** The SDK as its documentation shows it, with the endpoint as the one difference. */
-    private OSS client(SignVersion version, String token) {
+    private OSS client(SignVersion version, String token, RequestSigner... handlers) {
         var configuration = new ClientBuilderConfiguration();
+        configuration.setSignerHandlers(List.of(handlers));
         configuration.setSignatureVersion(version);
         return OSSClientBuilder.create()
             .endpoint(settings.endpoint())
@@ -156,7 +160,9 @@ final class AliyunSdkOss {
         upload("complete-all " + kind, "java/complete-all" + suffix + ".bin", (report, key) ->
             completeAll(report, key, callback));
         upload("uploader " + kind, "java/uploader" + suffix + ".bin", (report, key) ->
-            uploader(report, key, callback));
+            uploader(report, v4, key, callback));
+        upload("uploader-resumed " + kind, "java/uploader-resumed" + suffix + ".bin", (report, key) ->
+            resumed(report, key, callback));
         upload("presigned-v4 " + kind, "java/presigned-v4" + suffix + ".txt", (report, key) ->
             presigned(report, v4, key, bodyType, "ok"));
         upload("presigned-v1 " + kind, "java/presigned-v1" + suffix + ".txt", (report, key) ->
@@ -250,11 +256,37 @@ final class AliyunSdkOss {
         tell(report.with("etag", result.getETag()), result);
     }
 
-    private void uploader(Program.Report report, String key, Callback callback) throws Throwable {
+    private void uploader(Program.Report report, OSS client, String key, Callback callback) throws Throwable {
         var request = new UploadFileRequest(settings.bucket(), key, file("large.bin").getPath(), PART_SIZE, 3, true);
         request.setCallback(callback);
-        CompleteMultipartUploadResult result = v4.uploadFile(request).getMultipartUploadResult();
+        CompleteMultipartUploadResult result = client.uploadFile(request).getMultipartUploadResult();
         tell(report.with("etag", result.getETag()), result);
+    }
+
+    /** An upload that breaks off before its second part, and one that must not send any other. */
+    private void resumed(Program.Report report, String key, Callback callback) throws Throwable {
+        String late = "2";
+        OSS first = client(SignVersion.V4, null, partsIf(number -> !number.equals(late)));
+        OSS second = client(SignVersion.V4, null, partsIf(late::equals));
+        try {
+            uploader(report, first, key, callback);
+            throw new IllegalStateException("the first upload did not break off");
+        } catch (ClientException broken) {
+            uploader(report, second, key, callback);
+        } finally {
+            first.shutdown();
+            second.shutdown();
+        }
+    }
+
+    /** Lets only those parts pass whose number is allowed. */
+    private static RequestSigner partsIf(Predicate<String> allowed) {
+        return request -> {
+            String number = request.getParameters().get("partNumber");
+            if (number != null && !allowed.test(number)) {
+                throw new ClientException("part " + number + " is held back");
+            }
+        };
     }
 
     /** Hands a URL to a client that knows nothing of OSS. The callback is in the URL's query. */
@@ -289,8 +321,8 @@ final class AliyunSdkOss {
 
         String boundary = "9431149156168";
         StringBuilder opening = new StringBuilder();
-        fields.forEach((name, value) -> opening.append("--%s\r\nContent-Disposition: form-data; name=\"%s\"\r\n\r\n%s\r\n"
-            .formatted(boundary, name, value)));
+        fields.forEach((name, value) -> opening.append(
+            "--%s\r\nContent-Disposition: form-data; name=\"%s\"\r\n\r\n%s\r\n".formatted(boundary, name, value)));
         opening.append("--%s\r\nContent-Disposition: form-data; name=\"file\"; filename=\"text.txt\"\r\n"
             .formatted(boundary));
         opening.append("Content-Type: text/plain\r\n\r\n");
@@ -310,7 +342,7 @@ final class AliyunSdkOss {
         upload("failed multipart 500", "java/failed-multipart.bin", (report, key) ->
             multipart(report, v4, key, callback(Program.JSON, "500")));
         upload("failed uploader 500", "java/failed-uploader.bin", (report, key) ->
-            uploader(report, key, callback(Program.JSON, "500")));
+            uploader(report, v4, key, callback(Program.JSON, "500")));
         upload("failed presigned-v4 500", "java/failed-presigned.txt", (report, key) ->
             presigned(report, v4, key, Program.JSON, "500"));
         upload("failed form-post 500", "java/failed-form-post.txt", (report, key) ->
@@ -429,7 +461,8 @@ final class AliyunSdkOss {
         });
         run("batch deleting", report -> {
             List<String> keys = Program.LISTED.subList(1, Program.LISTED.size());
-            report.with("deleted", v4.deleteObjects(new DeleteObjectsRequest(bucket).withKeys(keys)).getDeletedObjects());
+            DeleteObjectsRequest request = new DeleteObjectsRequest(bucket).withKeys(keys);
+            report.with("deleted", v4.deleteObjects(request).getDeletedObjects());
             report.with("left", v4.doesObjectExist(bucket, keys.get(0)));
         });
     }
