@@ -34,7 +34,7 @@
 //! | `operation` | which operation is asked for |
 //! | `put`, `copy`, `get`, `delete`, `list` | the operations on objects |
 //! | `post` | uploads by the form of a web page: the form, its policy, its signature |
-//! | `multipart` | uploads in parts |
+//! | `multipart` | objects in parts: beginning, parts, completion, abortion, and the lists of both |
 //! | `bucket` | the operations on buckets and their access control lists |
 //! | `cors` | pages of other origins: rules, preflights, and the headers on every answer |
 //! | `process` | pictures and films: what is asked for, image operations, `image/info`, ffmpeg |

@@ -51,7 +51,9 @@ pub(crate) async fn upload_part(
     let number = part_number(query.get("partNumber").unwrap_or_default())?;
     let id = id_in(query);
     // Before the body is read: nobody should send gigabytes to an upload that is gone.
-    find(&target, &id)?;
+    if !target.bucket.has_upload(&id, &target.key) {
+        return Err(no_such_upload(&id));
+    }
     let received = receive_checked(&target.bucket, headers, body).await?;
     let (bucket, key, upload) = (Arc::clone(&target.bucket), target.key.clone(), id.clone());
     let added = on_disk(move || bucket.add_part(&upload, &key, number, received)).await?;
@@ -96,6 +98,7 @@ pub(crate) async fn complete(
         false => choose(&listed(&list)?, &arrived)?,
     };
     check_parts(&parts)?;
+    let overwrite = !header_is(headers, "x-oss-forbid-overwrite", "true");
 
     // A task of its own: an uploader that hangs up now neither tears the commit nor keeps the callback from being fired.
     let (state, location) = (Arc::clone(state), location(host, &target));
@@ -103,11 +106,11 @@ pub(crate) async fn complete(
         let image = image_for(callback.as_ref(), || target.bucket.content_of(&parts)).await;
         let (bucket, key, upload) = (Arc::clone(&target.bucket), target.key.clone(), id.clone());
         let whole = whole_of(&parts);
-        let object = match on_disk(move || bucket.complete_upload(&upload, &key, &parts, whole)).await? {
+        let object = match on_disk(move || bucket.complete_upload(&upload, &key, &parts, whole, overwrite)).await? {
             Completion::Committed(Commit::Stored(object)) => object,
             Completion::Committed(Commit::Exists) => return Err(exists(&target.key)),
             Completion::NoSuchUpload => return Err(no_such_upload(&id)),
-            Completion::PartsChanged => return Err(invalid_part()),
+            Completion::PartsChanged => return Err(invalid_part(None)),
         };
         let mut document = Document::new("CompleteMultipartUploadResult");
         encoding.write(&mut document);
@@ -290,7 +293,7 @@ fn listed(document: &[u8]) -> Result<Vec<Listed>, Error> {
     Ok(list)
 }
 
-/// The parts that a list names, if all of them have arrived.
+/// The parts that a list names, if all of them have arrived; these are in the order of their numbers.
 fn choose(listed: &[Listed], arrived: &[Part]) -> Result<Vec<Part>, Error> {
     if !listed.is_sorted_by(|earlier, later| earlier.number < later.number) {
         return Err(Error::new(
@@ -300,20 +303,22 @@ fn choose(listed: &[Listed], arrived: &[Part]) -> Result<Vec<Part>, Error> {
         ));
     }
     let find = |listed: &Listed| {
-        let part = arrived.iter().find(|part| part.number == listed.number)?;
+        let index = arrived.binary_search_by_key(&listed.number, |part| part.number).ok()?;
+        let part = arrived.get(index)?;
         (upper_hex(&part.md5) == listed.etag).then(|| part.clone())
     };
-    listed.iter().map(|listed| find(listed).ok_or_else(invalid_part)).collect()
+    listed.iter().map(|listed| find(listed).ok_or_else(|| invalid_part(Some(listed)))).collect()
 }
 
 fn check_parts(parts: &[Part]) -> Result<(), Error> {
-    let Some((_, all_but_last)) = parts.split_last() else { return Err(invalid_part()) };
+    let Some((_, all_but_last)) = parts.split_last() else { return Err(invalid_part(None)) };
     match all_but_last.iter().find(|part| part.size() < SMALLEST_PART) {
         None => Ok(()),
         Some(part) => {
             let message = "Your proposed upload is smaller than the minimum allowed size.";
             Err(Error::new(StatusCode::BAD_REQUEST, "EntityTooSmall", message)
                 .detail("PartNumber", part.number.to_string())
+                .detail("ETag", upper_hex(&part.md5))
                 .detail("ProposedSize", part.size().to_string())
                 .detail("MinSizeAllowed", SMALLEST_PART.to_string()))
         }
@@ -363,12 +368,16 @@ fn no_such_upload(id: &str) -> Error {
     .detail("UploadId", id)
 }
 
-fn invalid_part() -> Error {
-    Error::new(
+fn invalid_part(listed: Option<&Listed>) -> Error {
+    let error = Error::new(
         StatusCode::BAD_REQUEST,
         "InvalidPart",
         "One or more of the specified parts could not be found or the specified entity tag might not have matched the part's entity tag.",
-    )
+    );
+    match listed {
+        None => error,
+        Some(part) => error.detail("PartNumber", part.number.to_string()).detail("ETag", &part.etag),
+    }
 }
 
 /// Work that blocks on the disk; it is done to its end even if the client hangs up.
@@ -392,6 +401,19 @@ mod tests {
         ] {
             assert_eq!(listed(document.as_bytes()).unwrap(), expected, "{document}");
         }
+    }
+
+    #[test]
+    fn the_longest_list_is_read() {
+        let part = |number| {
+            format!(
+                "  <Part>\r\n    <PartNumber>{number}</PartNumber>\r\n    <ETag>&quot;{number:032X}&quot;</ETag>\r\n  </Part>\r\n"
+            )
+        };
+        let parts: String = (1..=MOST_PARTS).map(part).collect();
+        let document = format!("<CompleteMultipartUpload>\r\n{parts}</CompleteMultipartUpload>");
+        assert!(document.len() < LARGEST_DOCUMENT);
+        assert_eq!(listed(document.as_bytes()).unwrap().len(), 10_000);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 mod common;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use common::{Call, CallbackServer, Message, builder, call, ok};
@@ -299,5 +301,112 @@ async fn of_many_completions_at_once_one_wins() {
     assert_eq!(answers.iter().filter(|(status, _)| *status == 200).count(), 1, "{answers:?}");
     assert_eq!(answers.iter().filter(|(_, code)| code == "NoSuchUpload").count(), 7, "{answers:?}");
     assert_eq!(call("GET", "k").send(&standin).text(), "part");
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_while_an_ended_upload_is_cleared_away_does_not_bring_it_back() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    let id = initiate(&standin, "k");
+    let etag = put_part(&standin, "k", &id, 1, b"part").header("etag").to_owned();
+    put_part(&standin, "k", &id, 2, b"not wanted");
+    let (record, kept) = (bucket_folder(&data).join("uploads").join(&id), data.path().join("kept"));
+    copy(&record, &kept);
+    assert_eq!(complete(&standin, "k", &id, &[(1, &etag)]).status(), 200);
+    standin.stop().await;
+
+    // The record of an upload is the first of its files to go; here the rest was still there.
+    copy(&kept, &record);
+    fs::remove_file(record.join("upload.json")).unwrap();
+    let standin = start(&data).await;
+    assert!(!record.exists());
+    assert_eq!(code(&upload_call("GET", "k", &id, None).send(&standin)), refusal(404, "NoSuchUpload"));
+    assert_eq!(call("GET", "k").send(&standin).text(), "part");
+    standin.stop().await;
+}
+
+/// The answer to a part of which half was sent before `meanwhile`, and half after it.
+fn interrupted_part(standin: &Standin, key: &str, id: &str, folder: &Path, meanwhile: impl FnOnce()) -> Message {
+    let before = count(folder);
+    let mut stream = TcpStream::connect(standin.address()).unwrap();
+    let target = format!("/examplebucket/{key}?partNumber=1&uploadId={id}");
+    write!(stream, "PUT {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 8\r\n\r\nhalf").unwrap();
+    while count(folder) == before {
+        std::thread::yield_now();
+    }
+    meanwhile();
+    stream.write_all(b"half").unwrap();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    Message::parse(&received)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_is_under_way_when_its_upload_ends_leaves_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = builder(&data).anonymous(true).start().await.unwrap();
+    let bodies = bucket_folder(&data).join("bodies");
+    let id = initiate(&standin, "k");
+    let late = interrupted_part(&standin, "k", &id, &bodies, || {
+        assert_eq!(upload_call("DELETE", "k", &id, None).send(&standin).status(), 204);
+    });
+    assert_eq!(code(&late), refusal(404, "NoSuchUpload"));
+    assert_eq!(count(&bodies), 0);
+
+    let id = initiate(&standin, "k");
+    let etag = put_part(&standin, "k", &id, 1, b"part").header("etag").to_owned();
+    let late = interrupted_part(&standin, "k", &id, &bodies, || {
+        assert_eq!(complete(&standin, "k", &id, &[(1, &etag)]).status(), 200);
+    });
+    assert_eq!(code(&late), refusal(404, "NoSuchUpload"));
+    assert_eq!(count(&bodies), 1);
+    assert_eq!(call("GET", "k").send(&standin).text(), "part");
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_with_one_number_at_once_leave_one_part() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    let id = initiate(&standin, "k");
+    let address = standin.address();
+    std::thread::scope(|scope| {
+        for number in 0..8_u8 {
+            let call = upload_call("PUT", "k", &id, Some(1)).body([number; 10]);
+            scope.spawn(move || assert_eq!(call.send_to(address).status(), 200));
+        }
+    });
+    assert_eq!(count(&bucket_folder(&data).join("bodies")), 1);
+    let listed = upload_call("GET", "k", &id, None).send(&standin).element("ETag");
+    assert_eq!(complete(&standin, "k", &id, &[(1, &listed)]).status(), 200);
+    assert_eq!(call("GET", "k").send(&standin).body.len(), 10);
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_may_forbid_to_overwrite_and_the_upload_stays() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    let id = initiate(&standin, "k");
+    let etag = put_part(&standin, "k", &id, 1, b"part").header("etag").to_owned();
+    call("PUT", "k").body("put").send(&standin);
+    let forbidding = with_length(upload_call("POST", "k", &id, None), list_of(&[(1, &etag)]));
+    let refused = forbidding.header("x-oss-forbid-overwrite", "true").send(&standin);
+    assert_eq!(code(&refused), refusal(409, "FileAlreadyExists"));
+    assert_eq!(call("GET", "k").send(&standin).text(), "put");
+    assert_eq!(complete(&standin, "k", &id, &[(1, &etag)]).status(), 200);
+    assert_eq!(call("GET", "k").send(&standin).text(), "part");
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_with_an_upload_is_not_empty() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    let id = initiate(&standin, "k");
+    assert_eq!(code(&call("DELETE", "").send(&standin)), refusal(409, "BucketNotEmpty"));
+    assert_eq!(upload_call("DELETE", "k", &id, None).send(&standin).status(), 204);
+    assert_eq!(call("DELETE", "").send(&standin).status(), 204);
     standin.stop().await;
 }

@@ -23,6 +23,9 @@ use super::body::{Body, Content, Piece, Received};
 use super::bucket::{Bucket, Commit, Description, Kind, NewObject, check_open, read_json};
 use super::{replace, sync_directory};
 
+/// The file that makes a folder an upload.
+const RECORD: &str = "upload.json";
+
 /// An object in the making.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct MultipartUpload {
@@ -129,19 +132,30 @@ impl Uploads {
         self.pending().get(id).filter(|pending| pending.upload.description.key == key).cloned()
     }
 
-    /// Forgets an upload. What cannot be removed from the disk now is removed at the next start.
-    fn forget(&self, id: &str) {
+    fn has(&self, id: &str, key: &str) -> bool {
+        self.pending().get(id).is_some_and(|pending| pending.upload.description.key == key)
+    }
+
+    /// Ends an upload, durably: without its record nothing else in its folder counts. Were the folder removed at once,
+    /// a crash could leave the record with some of the parts.
+    fn end(&self, id: &str) -> io::Result<()> {
+        let directory = self.directory.join(id);
+        fs::remove_file(directory.join(RECORD))?;
         self.pending().remove(id);
-        let removed = fs::remove_dir_all(self.directory.join(id)).and_then(|()| sync_directory(&self.directory));
-        if let Err(cause) = removed {
-            tracing::warn!(%cause, id, "the record of a multipart upload could not be removed");
+        sync_directory(&directory)
+    }
+
+    /// Removes what is left of an upload that has ended. What cannot be removed now is removed at the next start.
+    fn clear(&self, id: &str) {
+        if let Err(cause) = fs::remove_dir_all(self.directory.join(id)) {
+            tracing::warn!(%cause, id, "the folder of a multipart upload could not be removed");
         }
     }
 }
 
 /// `None` if this is the unfinished beginning of an upload.
 fn read_upload(path: &Path) -> io::Result<Option<Pending>> {
-    let record = path.join("upload.json");
+    let record = path.join(RECORD);
     if !record.exists() {
         return Ok(None);
     }
@@ -170,7 +184,7 @@ impl Bucket {
         let upload = MultipartUpload { id, description, initiated: jiff::Timestamp::now().as_millisecond() };
         let directory = self.uploads.directory.join(&upload.id);
         fs::create_dir(&directory)?;
-        replace(&directory.join("upload.json"), &directory.join("upload.unfinished"), &serde_json::to_vec(&upload)?)?;
+        replace(&directory.join(RECORD), &directory.join("upload.unfinished"), &serde_json::to_vec(&upload)?)?;
         sync_directory(&directory)?;
         sync_directory(&self.uploads.directory)?;
         let upload = Arc::new(upload);
@@ -183,7 +197,7 @@ impl Bucket {
     /// upload. Blocks on the disk.
     pub(crate) fn add_part(&self, id: &str, key: &str, number: u32, received: Received) -> io::Result<Option<Part>> {
         let _writing = self.writing();
-        if self.uploads.find(id, key).is_none() {
+        if !self.uploads.has(id, key) {
             return Ok(None);
         }
         let part = Part {
@@ -207,6 +221,11 @@ impl Bucket {
         Ok(Some(part))
     }
 
+    /// Whether there is such an upload, of an object with this key.
+    pub(crate) fn has_upload(&self, id: &str, key: &str) -> bool {
+        self.uploads.has(id, key)
+    }
+
     /// An upload and its parts in the order of their numbers.
     pub(crate) fn upload(&self, id: &str, key: &str) -> Option<(Arc<MultipartUpload>, Vec<Part>)> {
         let found = self.uploads.find(id, key)?;
@@ -220,8 +239,16 @@ impl Bucket {
         uploads
     }
 
-    /// Makes an object of these parts, durably; the upload is gone then. Blocks on the disk.
-    pub(crate) fn complete_upload(&self, id: &str, key: &str, parts: &[Part], whole: Whole) -> io::Result<Completion> {
+    /// Makes an object of these parts, which are in the order of their numbers, durably; the upload is gone then.
+    /// `overwrite` must be allowed here and by what the upload was begun with. Blocks on the disk.
+    pub(crate) fn complete_upload(
+        &self,
+        id: &str,
+        key: &str,
+        parts: &[Part],
+        whole: Whole,
+        overwrite: bool,
+    ) -> io::Result<Completion> {
         let closed = self.writing();
         check_open(*closed)?;
         let Some(pending) = self.uploads.find(id, key) else { return Ok(Completion::NoSuchUpload) };
@@ -229,7 +256,7 @@ impl Bucket {
             return Ok(Completion::PartsChanged);
         }
         let description = &pending.upload.description;
-        if !description.overwrite && self.find(key).is_some() {
+        if !(overwrite && description.overwrite) && self.find(key).is_some() {
             return Ok(Completion::Committed(Commit::Exists));
         }
         let object = NewObject {
@@ -242,8 +269,13 @@ impl Bucket {
         };
         // Once the files are the object's, nobody may abort the upload. Its record goes only when the object is durable.
         let stored = self.store(object, || drop(self.uploads.pending().remove(id)))?;
-        self.uploads.forget(id);
-        for left in pending.parts.values().filter(|part| !parts.contains(part)) {
+        match self.uploads.end(id) {
+            Ok(()) => self.uploads.clear(id),
+            // The object is there; the next start finds its files in this record and removes it.
+            Err(cause) => tracing::warn!(%cause, id, "the record of a completed upload could not be removed"),
+        }
+        let is_used = |part: &Part| parts.binary_search_by_key(&part.number, |used| used.number).is_ok();
+        for left in pending.parts.values().filter(|part| !is_used(part)) {
             self.remove_file(&left.piece);
         }
         Ok(Completion::Committed(Commit::Stored(stored)))
@@ -253,7 +285,8 @@ impl Bucket {
     pub(crate) fn abort_upload(&self, id: &str, key: &str) -> io::Result<bool> {
         let _writing = self.writing();
         let Some(pending) = self.uploads.find(id, key) else { return Ok(false) };
-        self.uploads.forget(id);
+        self.uploads.end(id)?;
+        self.uploads.clear(id);
         for part in pending.parts.values() {
             self.remove_file(&part.piece);
         }

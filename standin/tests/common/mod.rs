@@ -49,7 +49,7 @@ impl Message {
         rest.split_once(&format!("</{name}>")).unwrap().0.to_owned()
     }
 
-    fn parse(received: &[u8]) -> Self {
+    pub fn parse(received: &[u8]) -> Self {
         let end = received.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| {
             panic!("no head in {:?}", String::from_utf8_lossy(received));
         });
