@@ -145,6 +145,7 @@ run_acceptance() {
     accept python tests/acceptance/sdk_python.py
     accept node tests/acceptance/sdk_node.mjs
     accept python tests/acceptance/standin_python.py
+    accept python tests/acceptance/large_upload.py
     accept python tests/acceptance/sdk_go.py
     accept python tests/acceptance/sdk_java.py
     accept python tests/acceptance/printed_examples.py

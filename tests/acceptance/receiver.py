@@ -106,6 +106,11 @@ def fault_of(key: PublicKey, key_url: str, path: str, headers: dict[str, str], b
     return None
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256  # connections that come at once and are yet to be accepted
+
+
 class Receiver:
     """The running server. `url` succeeds; `url_of` answers in one of MODES."""
 
@@ -114,8 +119,7 @@ class Receiver:
         self.requests: list[Received] = []
         self.released = threading.Event()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(self))
-        self._server.daemon_threads = True
+        self._server = Server(("127.0.0.1", 0), handler_of(self))
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property

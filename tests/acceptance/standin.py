@@ -34,6 +34,7 @@ class Standin:
     bucket: str
     region: str
     receiver: Receiver
+    pid: int
     access_key_id: str = ACCESS_KEY_ID
     access_key_secret: str = ACCESS_KEY_SECRET
 
@@ -84,7 +85,7 @@ def standin(suite: Suite, *flags: str) -> Iterator[Standin]:
             if suite.failed:
                 sys.exit(suite.finish())
             with receiving(ready["key_url"]) as receiver:
-                yield Standin(ready["listen"], ready["bucket"], ready["region"], receiver)
+                yield Standin(ready["listen"], ready["bucket"], ready["region"], receiver, program.process.pid)
 
 
 def template(body_type: str, custom: dict[str, str]) -> str:
