@@ -103,13 +103,19 @@ def accepts(port: int) -> bool | None:
 class Program:
     """A child in a process group of its own. Its output is read line by line and never blocks it."""
 
-    def __init__(self, command: list[str], env: dict[str, str] | None = None, cwd: Path = REPOSITORY) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        env: dict[str, str] | None = None,
+        cwd: Path = REPOSITORY,
+        stdin: int = subprocess.DEVNULL,
+    ) -> None:
         self.command = command
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
             env={**os.environ, **(env or {})},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -145,11 +151,11 @@ class Program:
         return wait_for(what, probe_living, seconds)
 
     def first_line(self, seconds: float = READY_SECONDS) -> str:
-        """The first line on standard output."""
+        """The first line on standard output that was not taken yet."""
 
         def take() -> str | None:
             try:
-                return self.stdout.get_nowait()
+                return self.stdout.get(timeout=0.05)
             except queue.Empty:
                 return None
 

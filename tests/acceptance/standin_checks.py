@@ -245,6 +245,9 @@ class Checks:
 
     # -- presigned requests, sent by a plain HTTP client
 
+    def send(self, method: str, url: str, headers: dict[str, str], data: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+        return send(method, url, headers, data)
+
     def presigned(self) -> None:
         for body_type in (FORM, JSON):
             name = f"a presigned PUT with a callback as {body_type}"
@@ -253,13 +256,13 @@ class Checks:
         self.run("presign_put", "a presigned PUT that was tampered with is refused", self.check_tampered)
         self.run("presign_get", "a presigned GET", self.check_presigned_get)
 
-    def check_presigned_put(self, body_type: str) -> None:
+    def check_presigned_put(self, body_type: str, operation: str = "presign_put") -> None:
         key, data, mime = self.key("presigned ü+.txt"), b"sent by somebody else", "text/plain"
         signed = self.client.do(
-            "presign_put", key=key, mime=mime, callback=self.callback(body_type), custom=CUSTOM
+            operation, key=key, mime=mime, callback=self.callback(body_type), custom=CUSTOM
         )
         headers = {"Content-Type": mime, **signed["headers"]}
-        status, answered, body = send("PUT", signed["url"], headers, data)
+        status, answered, body = self.send("PUT", signed["url"], headers, data)
         expect(f"the status ({body!r})", status, 200)
         shown = {"text": body, "etag": answered["etag"], "request_id": answered["x-oss-request-id"]}
         self.expect_callback(key, data, mime, "PutObject", body_type, shown)
@@ -268,14 +271,14 @@ class Checks:
         key = self.key("presigned plain.txt")
         signed = self.client.do("presign_put", key=key, mime="text/plain")
         headers = {"Content-Type": "text/plain", **signed["headers"]}
-        status, _, body = send("PUT", signed["url"], headers, b"plain")
+        status, _, body = self.send("PUT", signed["url"], headers, b"plain")
         expect(f"the status ({body!r})", status, 200)
         expect("the content", self.stored(key), b"plain")
 
     def check_tampered(self) -> None:
         signed = self.client.do("presign_put", key=self.key("mine.txt"), mime="text/plain")
         headers = {"Content-Type": "text/plain", **signed["headers"]}
-        status, _, body = send("PUT", signed["url"].replace("mine.txt", "theirs.txt"), headers, b"x")
+        status, _, body = self.send("PUT", signed["url"].replace("mine.txt", "theirs.txt"), headers, b"x")
         expect("the status", status, 403)
         expect_that(b"<Code>SignatureDoesNotMatch</Code>" in body, "SignatureDoesNotMatch", body)
 
@@ -283,10 +286,13 @@ class Checks:
         key = self.key("to be read ü.txt")
         self.standin.signed("PUT", key, b"0123456789")
         signed = self.client.do("presign_get", key=key)
-        status, _, body = send("GET", signed["url"], {**signed["headers"], "Range": "bytes=2-4"})
+        status, _, body = self.send("GET", signed["url"], {**signed["headers"], "Range": "bytes=2-4"})
         expect("the part of the content", (status, body), (206, b"234"))
 
     # -- forms
+
+    def send_form(self, url: str, fields: dict[str, str], data: bytes) -> tuple[int, dict[str, str], bytes]:
+        return post_form(url, fields, data)
 
     def forms(self) -> None:
         for body_type in (FORM, JSON):
@@ -311,7 +317,7 @@ class Checks:
             "success_action_status": "200",
             "Content-Type": "text/x-form",
         }
-        return post_form(f"{self.standin.endpoint}/{self.standin.bucket}", fields, data)
+        return self.send_form(f"{self.standin.endpoint}/{self.standin.bucket}", fields, data)
 
     def check_form(self, body_type: str) -> None:
         key, data = self.key("form ü.txt"), b"in a part without a file name\r\n--almost a boundary"

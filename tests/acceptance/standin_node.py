@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""ali-oss in Node on the stand-in, with both versions of signatures, with and without a token.
+
+    python3 standin_node.py [path of oss-standin]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from agent import Agent
+from harness import HERE, Suite
+from receiver import FORM, JSON
+from standin import Standin, standin
+from standin_checks import Checks
+
+DOES = {
+    *("put", "put_stream", "put_file", "multipart", "upload_file", "callback"),
+    *("presign_put", "presign_get", "presign_callback", "post_fields"),
+    *("get", "get_range", "get_unless", "head", "metadata", "image_info"),
+    *("list_v1", "list_v2", "delete", "delete_many", "create_bucket", "bucket_info"),
+}
+
+
+def ali_oss(standin: Standin, version: str, token: str | None = None) -> Agent:
+    """It puts the bucket into Host, as it does with every address, and takes a 203 for an error."""
+    settings = {
+        "endpoint": standin.endpoint,
+        "bucket": standin.bucket,
+        "region": standin.region,
+        "access_key_id": standin.access_key_id,
+        "access_key_secret": standin.access_key_secret,
+        "version": version,
+        "token": token,
+        "path_style": False,
+    }
+    name = f"ali-oss {version}{' with a token' if token else ''}"
+    return Agent(name, ["node", str(HERE / "standin_node.mjs")], DOES, True, settings)
+
+
+class NodeChecks(Checks):
+    def presigned(self) -> None:
+        super().presigned()
+        for body_type in (FORM, JSON) if "v4" in self.client.name else ():
+            name = f"a presigned PUT with its callback in the query, as {body_type}"
+            self.run("presign_put", name, self.check_presigned_put, body_type, "presign_put_query")
+
+
+def main() -> int:
+    suite = Suite("ali-oss on the stand-in")
+    with standin(suite) as running, TemporaryDirectory() as files:
+        for version in ("v1", "v4"):
+            with ali_oss(running, version) as client:
+                NodeChecks(suite, running, client, Path(files)).all()
+            with ali_oss(running, version, "a/token+=") as client:
+                checks = NodeChecks(suite, running, client, Path(files))
+                checks.presigned()
+                checks.reading()
+                suite.run(f"{client.name}: put with a callback", checks.check_upload, "put", FORM)
+    return suite.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
