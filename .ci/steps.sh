@@ -110,6 +110,17 @@ fuzz() {
     done
 }
 
+# As root, or by sudo without a question.
+install_chromium() {
+    local as_root=()
+    if [ ! -x /usr/bin/chromium ]; then
+        [ "$(id -u)" -eq 0 ] || as_root=(sudo -n)
+        "${as_root[@]}" apt-get update --quiet
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install --quiet --yes --no-install-recommends chromium
+    fi
+}
+
 lint_template() {
     sam validate --lint
     cfn-lint template.yaml
@@ -145,6 +156,8 @@ run_acceptance() {
     accept python tests/acceptance/sdk_python.py
     accept node tests/acceptance/sdk_node.mjs
     accept python tests/acceptance/standin_python.py
+    accept python tests/acceptance/standin_node.py
+    accept python tests/acceptance/standin_browser.py
     accept python tests/acceptance/large_upload.py
     accept python tests/acceptance/sdk_go.py
     accept python tests/acceptance/sdk_java.py

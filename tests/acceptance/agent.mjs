@@ -2,10 +2,12 @@
 
 import { createInterface } from "node:readline";
 
+import { describe } from "./ali_oss.mjs";
+
 /** What the program was started with. */
 export const settings = JSON.parse(process.argv[2]);
 
-/** Answers by `operations`, whose faults with a status are refusals, until the input ends. */
+/** Answers by `operations` until the input ends. */
 export async function answer(operations) {
   for await (const line of createInterface({ input: process.stdin })) {
     const { do: operation, ...given } = JSON.parse(line);
@@ -17,10 +19,4 @@ export async function answer(operations) {
     }
     process.stdout.write(`${JSON.stringify(shown)}\n`);
   }
-}
-
-/** A refusal by the server, as ali-oss throws it, or else a fault of the client. */
-export function describe(fault) {
-  const { status, code, message } = fault;
-  return status > 0 ? { error: { status, code, message } } : { fault: fault.stack ?? String(fault) };
 }

@@ -3,6 +3,12 @@
 
 const EXPIRES_SECONDS = 300;
 
+/** A refusal by the server, as ali-oss throws it, or else a fault of the client. */
+export function describe(fault) {
+  const { status, code, message } = fault;
+  return status > 0 ? { error: { status, code, message } } : { fault: fault.stack ?? String(fault) };
+}
+
 export class AliOss {
   constructor(OSS, Buffer, settings) {
     this.OSS = OSS;
@@ -102,7 +108,7 @@ export class AliOss {
     return { url: this.oss_by_name.signatureUrl(key, options), headers };
   }
 
-  /** Version 4 with the callback in the query, which takes no help from ali-oss but the signature. */
+  /** Version 4 with the callback in the query, for which ali-oss has no option of its own. */
   async presign_put_query({ key, mime, callback, custom }) {
     const headers = { "Content-Type": mime };
     const queries = { callback: this.base64_json(callback), "callback-var": this.base64_json(custom) };
@@ -172,6 +178,7 @@ export class AliOss {
     };
   }
 
+  // By version 4 ali-oss signs an empty delimiter otherwise than the `uploads` it sends in the same way, so none is sent.
   list_v1({ prefix, delimiter, max_keys }) {
     return this.pages(async (marker) => {
       const query = { prefix, ...(delimiter && { delimiter }), "max-keys": max_keys, ...(marker && { marker }) };
@@ -230,6 +237,18 @@ export class AliOss {
       marker = page.isTruncated && page.nextMarker;
     } while (marker);
     return { names };
+  }
+
+  /** Lets pages of every origin in, and has them read these headers of the answers. */
+  async allow_pages({ headers }) {
+    const rule = {
+      allowedOrigin: "*",
+      allowedMethod: ["GET", "HEAD", "PUT", "POST", "DELETE"],
+      allowedHeader: "*",
+      exposeHeader: headers,
+    };
+    await this.oss.putBucketCORS(this.settings.bucket, [rule]);
+    return {};
   }
 
   async bucket_info() {

@@ -82,7 +82,7 @@ def standin(suite: Suite, *flags: str) -> Iterator[Standin]:
         with running(command) as program:
             ready: dict[str, Any] = {}
             suite.run("oss-standin gets ready", lambda: ready.update(json.loads(program.first_line())))
-            if suite.failed:
+            if not ready:
                 sys.exit(suite.finish())
             with receiving(ready["key_url"]) as receiver:
                 yield Standin(ready["listen"], ready["bucket"], ready["region"], receiver, program.process.pid)

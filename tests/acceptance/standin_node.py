@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from agent import Agent
 from harness import HERE, Suite
@@ -24,9 +25,9 @@ DOES = {
 }
 
 
-def ali_oss(standin: Standin, version: str, token: str | None = None) -> Agent:
-    """It puts the bucket into Host, as it does with every address, and takes a 203 for an error."""
-    settings = {
+def settings(standin: Standin, version: str, token: str | None = None, path_style: bool = False) -> dict[str, Any]:
+    """What the programs in JavaScript are started with."""
+    return {
         "endpoint": standin.endpoint,
         "bucket": standin.bucket,
         "region": standin.region,
@@ -34,10 +35,15 @@ def ali_oss(standin: Standin, version: str, token: str | None = None) -> Agent:
         "access_key_secret": standin.access_key_secret,
         "version": version,
         "token": token,
-        "path_style": False,
+        "path_style": path_style,
     }
+
+
+def ali_oss(standin: Standin, version: str, token: str | None = None) -> Agent:
+    """It puts the bucket into Host, as it does with every address, and takes a 203 for an error."""
     name = f"ali-oss {version}{' with a token' if token else ''}"
-    return Agent(name, ["node", str(HERE / "standin_node.mjs")], DOES, True, settings)
+    command = ["node", str(HERE / "standin_node.mjs")]
+    return Agent(name, command, DOES, True, settings(standin, version, token))
 
 
 class NodeChecks(Checks):
