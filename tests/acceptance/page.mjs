@@ -5,8 +5,8 @@ import { AliOss, describe } from "/ali_oss.mjs";
 const { OSS } = window;
 
 class InPage extends AliOss {
-  file(data) {
-    return new File([this.bytes(data)], "chosen.bin");
+  file(data, type) {
+    return new File([this.bytes(data)], "chosen.bin", { type });
   }
 
   async put_file({ key, data, ...given }) {
@@ -18,10 +18,10 @@ class InPage extends AliOss {
     return this.shown(await this.oss.multipartUpload(key, this.file(data), options));
   }
 
-  form({ fields, data }) {
+  form({ fields, data, type }) {
     const form = new FormData();
     for (const [name, value] of Object.entries(fields)) form.append(name, value);
-    form.append("file", this.file(data));
+    form.append("file", this.file(data, type));
     return form;
   }
 
