@@ -1,5 +1,5 @@
-// What ali-oss does with the stand-in, the same in Node and in a browser: an operation as standin_checks.py names it is a
-// method. Bytes come and go as Base64.
+// What ali-oss does with the stand-in, the same in Node and in a browser: each operation that standin_checks.py names is
+// a method. Bytes come and go as Base64.
 
 const EXPIRES_SECONDS = 300;
 
@@ -17,7 +17,7 @@ export class AliOss {
     this.oss = this.client({ endpoint: settings.endpoint, sldEnable: settings.path_style });
     // With the bucket in the path, so that the URL works without a Host header of its own.
     this.oss_by_path = this.client({ endpoint: settings.endpoint, sldEnable: true });
-    // By name: version 1 refuses to presign for an address, and requests without a bucket to one name the bucket `undefined`.
+    // By name: version 1 does not presign for an address, where requests without a bucket name one called `undefined`.
     const named = settings.endpoint.replace("127.0.0.1", "localhost");
     this.oss_by_name = this.client({ endpoint: named, sldEnable: true });
   }
@@ -85,7 +85,7 @@ export class AliOss {
     const listed = await this.oss.listParts(key, uploadId);
     const sizes = [listed.parts].flat().map(({ PartNumber, Size }) => [Number(PartNumber), Number(Size)]);
     const wanted = buffers.map((part, at) => [at + 1, part.length]);
-    if (JSON.stringify(sizes) !== JSON.stringify(wanted)) throw new Error(`parts are listed as ${sizes}, not ${wanted}`);
+    if (`${sizes}` !== `${wanted}`) throw new Error(`parts are listed as ${sizes}, not ${wanted}`);
     const running = (await this.oss.listUploads({ prefix: key })).uploads.map((upload) => upload.uploadId);
     if (!running.includes(uploadId)) throw new Error(`the uploads are listed as ${running}, without ${uploadId}`);
     return this.shown(
@@ -178,7 +178,7 @@ export class AliOss {
     };
   }
 
-  // By version 4 ali-oss signs an empty delimiter otherwise than the `uploads` it sends in the same way, so none is sent.
+  // No empty delimiter is sent: by version 4 ali-oss signs `delimiter=`, but for the `uploads=` it sends `uploads`.
   list_v1({ prefix, delimiter, max_keys }) {
     return this.pages(async (marker) => {
       const query = { prefix, ...(delimiter && { delimiter }), "max-keys": max_keys, ...(marker && { marker }) };

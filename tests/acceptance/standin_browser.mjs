@@ -87,7 +87,8 @@ try {
   await browser.open();
   await answer(
     new Proxy(browser, {
-      get: (_, operation) => (given) => (operation === "submit" ? browser.submit(given) : browser.run(operation, given)),
+      get: (_, operation) => (given) =>
+        operation === "submit" ? browser.submit(given) : browser.run(operation, given),
     }),
   );
 } finally {

@@ -245,7 +245,9 @@ class Checks:
 
     # -- presigned requests, sent by a plain HTTP client
 
-    def send(self, method: str, url: str, headers: dict[str, str], data: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    def send(
+        self, method: str, url: str, headers: dict[str, str], data: bytes = b""
+    ) -> tuple[int, dict[str, str], bytes]:
         return send(method, url, headers, data)
 
     def presigned(self) -> None:
