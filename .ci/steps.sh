@@ -121,6 +121,11 @@ install_chromium() {
     fi
 }
 
+# rust_clients COMMAND...: cargo in the workspace of the Rust clients, where sdk_rust.py looks for what it builds.
+rust_clients() {
+    CARGO_TARGET_DIR=$CARGO_TARGET_DIR/clients-rust cargo "$1" --manifest-path tests/clients/rust/Cargo.toml "${@:2}"
+}
+
 lint_template() {
     sam validate --lint
     cfn-lint template.yaml
@@ -161,6 +166,7 @@ run_acceptance() {
     accept python tests/acceptance/large_upload.py
     accept python tests/acceptance/sdk_go.py
     accept python tests/acceptance/sdk_java.py
+    accept python tests/acceptance/sdk_rust.py
     accept python tests/acceptance/printed_examples.py
     accept python tests/acceptance/lambda_edge.py
 }
