@@ -317,6 +317,11 @@ def check_image_info(report: Report) -> None:
     expect("width, height, format, size", seen, wanted)
 
 
+def check_bucket_info(report: Report) -> None:
+    expect_no_error(report)
+    expect("name and place", (report["name"], report["location"]), ("examplebucket", "oss-cn-hangzhou"))
+
+
 OBJECT_CHECKS = {
     "headers": check_headers,
     "range": check_range,
@@ -327,7 +332,7 @@ OBJECT_CHECKS = {
     "deleting": check_deleting,
     "batch deleting": check_batch_deleting,
 }
-FURTHER_CHECKS = {"image info": check_image_info, "copying": expect_stored}
+FURTHER_CHECKS = {"image info": check_image_info, "copying": expect_stored, "bucket info": check_bucket_info}
 ERRORS = {
     "other version": (412, "PreconditionFailed"),
     "missing object": (404, "NoSuchKey"),

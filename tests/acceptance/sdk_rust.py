@@ -45,7 +45,7 @@ ALI_OSS_RS = Sdk(
     failed_callback_is_error=False,
     offered=("put-bytes", "put-file", "put-token", "multipart", "presigned-v4", "presigned-token"),
     failing=(*(f"put {mode}" for mode in FAILURES), "multipart 500", "presigned-v4 500"),
-    further_checks=("copying",),
+    further_checks=("copying", "bucket info"),
 )
 
 
@@ -163,6 +163,7 @@ OPENDAL_CHECKS = {
     "presigned write": check_written_at_once,
     "listing": listing_of("list/a/", "list/b/", *LISTED[3:]),
     "listing all": listing_of(*LISTED),
+    "listing in path style": listing_of(*LISTED),
     "listing from a position": listing_of(*LISTED[3:]),
     "deleting": check_deleting,
     "batch deleting": listing_of(),

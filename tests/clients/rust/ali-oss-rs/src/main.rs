@@ -28,6 +28,7 @@ async fn main() {
     program.objects().await;
     program.listings().await;
     program.buckets().await;
+    program.bucket_info().await;
 }
 
 impl Program {

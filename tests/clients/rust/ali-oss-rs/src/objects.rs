@@ -197,6 +197,17 @@ impl Program {
             .await;
     }
 
+    /// This crate reads no description of a bucket that says nothing of its encryption.
+    pub(crate) async fn bucket_info(&self) {
+        self.steps
+            .run("bucket info", async |report| {
+                let info = self.client.get_bucket_info(&self.settings.bucket).await?;
+                report.tell(json!({"name": info.name, "location": info.location}));
+                Ok(())
+            })
+            .await;
+    }
+
     async fn bucket_names(&self) -> Result<Vec<String>> {
         let (mut names, mut marker) = (Vec::new(), None);
         loop {
