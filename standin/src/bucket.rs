@@ -113,6 +113,9 @@ pub(crate) fn get_bucket_info(state: &State, name: &str, bucket: &Bucket) -> Rep
     }
     write_owner(&mut document);
     write_grant(&mut document, &bucket.settings());
+    document.open("ServerSideEncryptionRule");
+    document.text("SSEAlgorithm", "None");
+    document.close();
     xml(document)
 }
 

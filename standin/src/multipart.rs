@@ -154,9 +154,9 @@ pub(crate) fn list_parts(target: &Target, query: &Query) -> Result<Reply, Error>
     document.text("UploadId", &upload.id);
     document.text("StorageClass", "Standard");
     document.text("PartNumberMarker", &marker.to_string());
-    if let Some(last) = page.last() {
-        document.text("NextPartNumberMarker", &last.number.to_string());
-    }
+    // Of an empty page too: oss2 cannot read a list without it.
+    let next = page.last().map_or(marker, |last| last.number);
+    document.text("NextPartNumberMarker", &next.to_string());
     document.text("MaxParts", &count.to_string());
     document.text("IsTruncated", if page.len() < after.len() { "true" } else { "false" });
     for part in page {

@@ -108,10 +108,14 @@ async fn answer(state: &Arc<State>, client: &Client, request: Request<Incoming>)
     let mut reply = match is_public_key(&parts) {
         true => public_key(state),
         false if admin::is_own(&parts) => admin::answer(state, client, &parts, &mut body).await,
-        false => answer_client(state, client, &parts, &mut body, &request_id).await?,
+        false => {
+            let mut reply = answer_client(state, client, &parts, &mut body, &request_id).await?;
+            // Not of the stand-in's own routes: no web page has to read those.
+            stamp_cors(&mut reply, state, &parts);
+            reply
+        }
     };
     stamp(&mut reply, &request_id, began.elapsed().as_millis());
-    stamp_cors(&mut reply, state, &parts);
     tracing::info!(method = %parts.method, path = parts.uri.path(), status = reply.status().as_u16(), request_id, "request");
     Ok(reply)
 }

@@ -276,13 +276,15 @@ impl Claim {
         addresses: &'a [Address],
         secret: &str,
     ) -> Result<&'a Address, Error> {
-        let matching = addresses
-            .iter()
-            .find(|address| bool::from(self.expected(head, address, secret).as_bytes().ct_eq(self.given.as_bytes())));
+        let matching = addresses.iter().find(|address| {
+            self.resources(address).iter().any(|resource| {
+                bool::from(self.expected(head, resource, secret).as_bytes().ct_eq(self.given.as_bytes()))
+            })
+        });
         if let Some(address) = matching {
             return Ok(address);
         }
-        let signed = addresses.first().map(|address| self.string_to_sign(head, address)).unwrap_or_default();
+        let signed = addresses.first().map(|address| self.string_to_sign(head, &resource(address))).unwrap_or_default();
         Err(Error::new(
             StatusCode::FORBIDDEN,
             "SignatureDoesNotMatch",
@@ -293,26 +295,36 @@ impl Claim {
         .detail("StringToSign", String::from_utf8_lossy(&signed)))
     }
 
-    fn expected(&self, head: Head<'_>, address: &Address, secret: &str) -> String {
-        let signed = self.string_to_sign(head, address);
+    /// What the client may have signed as the address. Version 1 of one client (OpenDAL) leaves out the slash behind the
+    /// bucket, as it does in the path.
+    fn resources(&self, address: &Address) -> Vec<String> {
+        let mut resources = vec![resource(address)];
+        if let (Version::One, Some(bucket), true) = (&self.version, &address.bucket, address.key.is_empty()) {
+            resources.push(format!("/{bucket}"));
+        }
+        resources
+    }
+
+    fn expected(&self, head: Head<'_>, resource: &str, secret: &str) -> String {
+        let signed = self.string_to_sign(head, resource);
         match &self.version {
             Version::One => hmac_sha1_base64(secret, &signed),
             Version::Four { day, region, .. } => hex(&hmac_sha256(&signing_key(secret, day, region), &signed)),
         }
     }
 
-    fn string_to_sign(&self, head: Head<'_>, address: &Address) -> Vec<u8> {
+    fn string_to_sign(&self, head: Head<'_>, resource: &str) -> Vec<u8> {
         match &self.version {
-            Version::One => self.string_to_sign_one(head, address),
+            Version::One => self.string_to_sign_one(head, resource),
             Version::Four { day, region, additional } => {
-                let canonical = canonical_request(head, address, additional);
+                let canonical = canonical_request(head, resource, additional);
                 let digest = hex(&Sha256::digest(&canonical));
                 format!("OSS4-HMAC-SHA256\n{}\n{day}/{region}/oss/aliyun_v4_request\n{digest}", self.date).into_bytes()
             }
         }
     }
 
-    fn string_to_sign_one(&self, head: Head<'_>, address: &Address) -> Vec<u8> {
+    fn string_to_sign_one(&self, head: Head<'_>, resource: &str) -> Vec<u8> {
         let mut signed = Vec::new();
         signed.extend_from_slice(head.method.as_str().as_bytes());
         signed.push(b'\n');
@@ -328,7 +340,7 @@ impl Claim {
             signed.extend_from_slice(&joined(head.headers, name));
             signed.push(b'\n');
         }
-        signed.extend_from_slice(resource(address).as_bytes());
+        signed.extend_from_slice(resource.as_bytes());
         let mut parameters: Vec<(&str, &str)> =
             head.query.iter().filter(|(name, _)| SUB_RESOURCES.contains(name) || name.starts_with("x-oss-")).collect();
         parameters.sort();
@@ -403,11 +415,11 @@ pub(crate) fn version_two() -> Error {
     )
 }
 
-fn canonical_request(head: Head<'_>, address: &Address, additional: &[String]) -> Vec<u8> {
+fn canonical_request(head: Head<'_>, resource: &str, additional: &[String]) -> Vec<u8> {
     let mut canonical = Vec::new();
     canonical.extend_from_slice(head.method.as_str().as_bytes());
     canonical.push(b'\n');
-    canonical.extend(utf8_percent_encode(&resource(address), UNRESERVED_PATH).flat_map(str::bytes));
+    canonical.extend(utf8_percent_encode(resource, UNRESERVED_PATH).flat_map(str::bytes));
     canonical.push(b'\n');
     let mut parameters: Vec<(String, String)> = Vec::new();
     for (name, value) in head.query.iter().filter(|(name, _)| *name != "x-oss-signature") {
