@@ -33,11 +33,11 @@ use crate::upload::{
 };
 use crate::xml::Document;
 
-/// protocol: the name of a field has at most 8 KB, its value 2 MB.
+/// protocol: the name of a field has at most 8 KB, its value 2 MB, and all values before the file 8 MB.
 const LONGEST_NAME: usize = 8 * 1024;
 const LONGEST_VALUE: usize = 2 * 1024 * 1024;
-/// All values together, in bytes, and the number of fields: these are the stand-in's own limits.
-const ALL_VALUES: usize = 4 * 1024 * 1024;
+const ALL_VALUES: usize = 8 * 1024 * 1024;
+/// The stand-in's own limit.
 const MOST_FIELDS: usize = 1000;
 
 /// Headers of the object that a form can set, besides `x-oss-meta-*`.
@@ -80,8 +80,10 @@ pub(crate) async fn post_object(
     body: &mut Incoming,
 ) -> Result<Reply, Error> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let boundary = form::boundary(content_type)
-        .ok_or_else(|| malformed("The Content-Type must be multipart/form-data with a boundary"))?;
+    let boundary = form::boundary(content_type).ok_or_else(|| {
+        let message = "Bucket POST must be of the enclosure-type multipart/form-data, with a boundary.";
+        Error::new(StatusCode::BAD_REQUEST, "RequestIsNotMultiPartContent", message)
+    })?;
     let mut form = Form { parser: Parser::new(&boundary), body };
     let (fields, file) = read_fields(&mut form).await?;
 
@@ -186,31 +188,33 @@ async fn read_fields(form: &mut Form<'_>) -> Result<(Fields, Head), Error> {
         let head = match form.next().await? {
             Event::Part(head) => head,
             Event::End => {
-                let message = "A form must have exactly one field named file, after all others.";
-                return Err(Error::new(StatusCode::BAD_REQUEST, "IncorrectNumberOfFilesInPOSTRequest", message));
+                return Err(malformed("It must have a field named file, after all others"));
             }
             Event::Data(_) | Event::PartEnd => continue,
         };
         if head.name.len() > LONGEST_NAME {
-            return Err(too_long("The name of a field", LONGEST_NAME));
+            return Err(too_long("The name of a field", LONGEST_NAME).ec("0006-00000110"));
         }
         if head.name.eq_ignore_ascii_case("file") {
             return Ok((fields, head));
         }
-        let value = read_value(form, room.min(LONGEST_VALUE)).await?;
-        room -= value.len();
+        let value = read_value(form).await?;
+        room = room.checked_sub(value.len()).ok_or_else(|| {
+            let message = format!("The fields before the file exceed the maximum allowed size of {ALL_VALUES}.");
+            Error::new(StatusCode::BAD_REQUEST, "MaxPOSTPreDataLengthExceededError", message).ec("0006-00000112")
+        })?;
         let value = String::from_utf8(value).map_err(|_| malformed("The value of a field is not UTF-8"))?;
         fields.values.entry(field_name(&head.name)).or_insert(value);
     }
     Err(too_long("The list of fields", MOST_FIELDS))
 }
 
-async fn read_value(form: &mut Form<'_>, limit: usize) -> Result<Vec<u8>, Error> {
+async fn read_value(form: &mut Form<'_>) -> Result<Vec<u8>, Error> {
     let mut value = Vec::new();
     loop {
         match form.next().await? {
-            Event::Data(data) if value.len() + data.len() > limit => {
-                return Err(too_long("The value of a field", limit));
+            Event::Data(data) if value.len() + data.len() > LONGEST_VALUE => {
+                return Err(too_long("The value of a field", LONGEST_VALUE));
             }
             Event::Data(data) => value.extend_from_slice(&data),
             Event::PartEnd | Event::Part(_) | Event::End => return Ok(value),
@@ -350,7 +354,7 @@ impl Success {
 fn malformed(problem: &str) -> Error {
     let problem = problem.trim_end_matches('.');
     let message = format!("The body of your POST request is not well-formed multipart/form-data. {problem}.");
-    Error::new(StatusCode::BAD_REQUEST, "MalformedPOSTRequest", message)
+    Error::new(StatusCode::BAD_REQUEST, "MalformedPOSTRequest", message).ec("0006-00000104")
 }
 
 fn too_long(what: &str, limit: usize) -> Error {

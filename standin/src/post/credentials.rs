@@ -14,15 +14,18 @@ use crate::signature::{Scope, basic_instant, policy_signature_four, policy_signa
 /// protocol: a version 4 form is valid for at most seven days.
 const LONGEST_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// protocol: the fields of a version 4 signature that its policy must bind. (Not documented of the security token.)
+const BOUND: &[&str] = &["x-oss-signature-version", "x-oss-credential", "x-oss-date"];
+
 /// The policy of a form, if whoever made the form signed it. `None`: the form is not signed.
 ///
-/// protocol: what is signed is the policy as it stands in the form, in Base64. OSS's own samples also put conditions on
-/// the version 4 fields into the policy; they are judged like all others and not asked for.
+/// protocol: what is signed is the policy as it stands in the form, in Base64. The fields of a version 4 signature are
+/// bound by conditions in it.
 pub(crate) fn signed_policy(state: &State, fields: &Fields, now: SystemTime) -> Result<Option<Policy>, Error> {
     let encoded = fields.get("policy");
     let policy = || -> Result<&str, Error> {
         let message = "A form that is signed must have a field named policy before the file.";
-        encoded.ok_or_else(|| Error::invalid_argument("policy", "", message))
+        encoded.ok_or_else(|| Error::invalid_argument("policy", "", message).ec("0002-00000702"))
     };
     match fields.get("x-oss-signature-version") {
         Some("OSS4-HMAC-SHA256") => {
@@ -30,7 +33,7 @@ pub(crate) fn signed_policy(state: &State, fields: &Fields, now: SystemTime) -> 
                 let message = "A form with a version 4 signature must have this field before the file.";
                 fields.get(name).ok_or_else(|| Error::invalid_argument(name, "", message))
             };
-            let scope = Scope::parse(get("x-oss-credential")?)?;
+            let scope = Scope::parse(get("x-oss-credential")?).map_err(|error| error.ec("0002-00000710"))?;
             state.check_access_key(&scope.access_key_id)?;
             state.check_region(&scope.region)?;
             let date = get("x-oss-date")?;
@@ -44,6 +47,7 @@ pub(crate) fn signed_policy(state: &State, fields: &Fields, now: SystemTime) -> 
             if let Some(skew) = state.max_skew {
                 check_time(now, made, skew, policy.expiration)?;
             }
+            policy.check_bound(BOUND)?;
             Ok(Some(policy))
         }
         Some("OSS2") => Err(version_two()),
@@ -76,7 +80,8 @@ fn check_signature(id: &str, expected: &str, given: &str) -> Result<(), Error> {
         "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
     )
     .detail("OSSAccessKeyId", id)
-    .detail("SignatureProvided", given))
+    .detail("SignatureProvided", given)
+    .ec("0002-00000705"))
 }
 
 /// protocol: a version 4 form is not from the future by more than the skew, and expires within seven days.

@@ -1,7 +1,7 @@
 //! The policy of a form: until when it holds, and what the form's fields must say. It is the text that is signed.
 //!
 //! Unlike other object stores, OSS does not ask for a condition on every field: what no condition mentions, the
-//! uploader may choose, the callback included.
+//! uploader may choose, the callback included. The fields of a version 4 signature alone must be bound.
 
 use std::ops::RangeInclusive;
 use std::time::SystemTime;
@@ -42,11 +42,14 @@ impl Policy {
     pub(crate) fn parse(encoded: &str) -> Result<Self, Error> {
         let text = STANDARD.decode(encoded).map_err(|_| invalid("it is not Base64"))?;
         let document: Value = serde_json::from_slice(&text).map_err(|cause| invalid(&format!("no JSON: {cause}")))?;
-        let expiration = document.get("expiration").and_then(Value::as_str).ok_or_else(|| invalid("no expiration"))?;
+        let expiration = document.get("expiration").and_then(Value::as_str);
+        let expiration = expiration.ok_or_else(|| invalid("no expiration").ec("0006-00000208"))?;
         let instant: jiff::Timestamp = expiration
             .parse()
             .map_err(|_| invalid(&format!("the expiration {expiration:?} is not like 2030-01-31T12:00:00.000Z")))?;
-        let list = document.get("conditions").and_then(Value::as_array).ok_or_else(|| invalid("no conditions"))?;
+        let list = document.get("conditions").ok_or_else(|| invalid("no conditions").ec("0006-00000207"))?;
+        let list = list.as_array().filter(|list| !list.is_empty());
+        let list = list.ok_or_else(|| invalid("the conditions are not a list, or it is empty").ec("0006-00000215"))?;
         let mut conditions = Vec::new();
         for condition in list {
             parse_condition(condition, &mut conditions)?;
@@ -67,7 +70,19 @@ impl Policy {
             None => Ok(()),
             Some(failed) => {
                 let message = format!("Invalid according to Policy: Policy Condition failed: {}", failed.text);
-                Err(Error::access_denied(message))
+                Err(Error::access_denied(message).ec("0006-00000227"))
+            }
+        }
+    }
+
+    /// Refuses a form if one of these fields, which it has, is not bound by a condition.
+    pub(crate) fn check_bound(&self, fields: &[&str]) -> Result<(), Error> {
+        let is_bound = |field: &str| self.conditions.iter().any(|condition| condition.test.field() == Some(field));
+        match fields.iter().find(|field| !is_bound(field)) {
+            None => Ok(()),
+            Some(free) => {
+                let message = format!("Invalid according to Policy: Extra input fields: {free}");
+                Err(Error::access_denied(message).ec("0006-00000228"))
             }
         }
     }
@@ -82,23 +97,34 @@ impl Policy {
     }
 }
 
+impl Test {
+    /// The field that it is about.
+    fn field(&self) -> Option<&str> {
+        match self {
+            Self::Equal(name, _) | Self::StartsWith(name, _) | Self::In(name, _) | Self::NotIn(name, _) => Some(name),
+            Self::LengthRange(_) => None,
+        }
+    }
+}
+
 /// `{"name": "value", ...}`, or `["operator", ...]`.
 fn parse_condition(condition: &Value, conditions: &mut Vec<Condition>) -> Result<(), Error> {
-    let wrong = || invalid(&format!("the condition {condition} is none that is known"));
+    let refuse = |ec| invalid(&format!("the condition {condition} is none that is known")).ec(ec);
+    let wrong = || refuse("0006-00000218");
     match condition {
         Value::Object(fields) => {
             for (name, value) in fields {
                 let value = value.as_str().ok_or_else(wrong)?;
                 let test = Test::Equal(field_name(name), value.to_owned());
-                conditions
-                    .push(Condition { test, text: serde_json::json!(["eq", format!("${name}"), value]).to_string() });
+                conditions.push(Condition { test, text: quoted("eq", name, &Value::from(value)) });
             }
             Ok(())
         }
         Value::Array(items) => {
+            let mut text = condition.to_string();
             let test = match items.as_slice() {
                 [Value::String(operator), Value::String(name), operand] => {
-                    let name = name.strip_prefix('$').ok_or_else(wrong)?;
+                    text = quoted(operator, name, operand);
                     let name = field_name(name);
                     match (operator.to_ascii_lowercase().as_str(), operand) {
                         ("eq", Value::String(value)) => Test::Equal(name, value.clone()),
@@ -114,17 +140,30 @@ fn parse_condition(condition: &Value, conditions: &mut Vec<Condition>) -> Result
                         _ => return Err(wrong()),
                     }
                 }
+                [] | [_] => return Err(refuse("0006-00000216")),
                 _ => return Err(wrong()),
             };
-            conditions.push(Condition { test, text: condition.to_string() });
+            conditions.push(Condition { test, text });
             Ok(())
         }
-        _ => Err(wrong()),
+        _ => Err(refuse("0006-00000222")),
     }
 }
 
-/// protocol: the names of fields are not case-sensitive. Those of custom variables are as they were sent.
+/// A condition as OSS quotes one that failed.
+fn quoted(operator: &str, name: &str, operand: &Value) -> String {
+    let operand = match operand.as_array() {
+        Some(values) => format!("[{}]", values.iter().map(Value::to_string).collect::<Vec<_>>().join(", ")),
+        None => operand.to_string(),
+    };
+    let name = Value::from(format!("${}", name.strip_prefix('$').unwrap_or(name)));
+    format!("[{}, {name}, {operand}]", Value::from(operator))
+}
+
+/// protocol: the names of fields are not case-sensitive. Those of custom variables are as they were sent. OSS's own
+/// examples write the `$` before a name, and leave it out.
 pub(crate) fn field_name(name: &str) -> String {
+    let name = name.strip_prefix('$').unwrap_or(name);
     match name.starts_with("x:") {
         true => name.to_owned(),
         false => name.to_ascii_lowercase(),
@@ -179,6 +218,9 @@ mod tests {
             (json!({"x:Uid": "7"}), true),
             (json!({"x:uid": "7"}), false),
             (json!(["eq", "$absent", ""]), true),
+            (json!(["eq", "key", "user/7.jpg"]), true),
+            (json!(["eq", "key", "user/8.jpg"]), false),
+            (json!({"$key": "user/8.jpg"}), false),
             (json!({"absent": "x"}), false),
         ] {
             let checked = policy(&json!([condition])).unwrap().check(value_of);
@@ -191,10 +233,31 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_that_fails_is_quoted_as_oss_quotes_it() {
+        for (condition, quoted) in [
+            (json!({"Key": "user/\"1\""}), r#"["eq", "$Key", "user/\"1\""]"#),
+            (json!(["starts-with", "key", "admin/"]), r#"["starts-with", "$key", "admin/"]"#),
+            (json!(["in", "$key", ["a", "b"]]), r#"["in", "$key", ["a", "b"]]"#),
+        ] {
+            let refused = policy(&json!([condition])).unwrap().check(value_of).unwrap_err();
+            assert_eq!(refused.message, format!("Invalid according to Policy: Policy Condition failed: {quoted}"));
+            assert_eq!(refused.ec, Some("0006-00000227"));
+        }
+    }
+
+    #[test]
+    fn fields_that_must_be_bound_are_asked_for_by_name() {
+        let policy = policy(&json!([{"X-Oss-Date": "1"}, ["starts-with", "$x-oss-credential", ""]])).unwrap();
+        policy.check_bound(&["x-oss-date", "x-oss-credential"]).unwrap();
+        let refused = policy.check_bound(&["x-oss-date", "x-oss-signature-version"]).unwrap_err();
+        assert_eq!(refused.message, "Invalid according to Policy: Extra input fields: x-oss-signature-version");
+    }
+
+    #[test]
     fn the_narrowest_length_range_counts() {
         let two = policy(&json!([["content-length-range", 1, 100], ["content-length-range", 0, 50]])).unwrap();
         assert_eq!(two.length_range(), 1..=50);
-        assert_eq!(policy(&json!([])).unwrap().length_range(), 0..=u64::MAX);
+        assert_eq!(policy(&json!([{"key": "k"}])).unwrap().length_range(), 0..=u64::MAX);
     }
 
     #[test]
@@ -202,7 +265,9 @@ mod tests {
         for conditions in [
             json!({}),
             json!(["eq"]),
-            json!([["eq", "key", "x"]]),
+            json!([]),
+            json!([["$key"]]),
+            json!([["starts-with", "$key", "a", "b"]]),
             json!([["eq", "$key", 1]]),
             json!([["like", "$key", "x"]]),
             json!([["in", "$key", "x"]]),
