@@ -119,8 +119,10 @@ pub(crate) async fn post_object(
     }
     let success = Success::of(&fields)?;
     let allowed = policy.map_or(0..=u64::MAX, |policy| policy.length_range());
-    let received = receive_file(&mut form, &target.bucket, &allowed).await?;
+    let mut received = receive_file(&mut form, &target.bucket, &allowed).await?;
     check_received(&object_headers, &received)?;
+    // protocol: only that of PutObject is the MD5 of the content.
+    received.etag_is_not_md5();
 
     // A task of its own: an uploader that hangs up now neither tears the commit nor keeps the callback from being fired.
     let (state, location) = (Arc::clone(state), location(host, &target));

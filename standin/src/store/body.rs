@@ -11,6 +11,8 @@ use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
 
+use super::bucket::upper_hex;
+
 /// How much of a body waits in memory for the disk.
 const WRITE_BUFFER: usize = 128 * 1024;
 
@@ -193,6 +195,7 @@ impl Receiving {
             md5: self.md5.finalize().into(),
             crc64: self.crc64.finalize(),
             size: self.size,
+            etag_is_md5: true,
         })
     }
 }
@@ -206,9 +209,24 @@ pub(crate) struct Received {
     pub(crate) md5: [u8; 16],
     pub(crate) crc64: u64,
     pub(crate) size: u64,
+    etag_is_md5: bool,
 }
 
 impl Received {
+    /// Gives the object another ETag than its MD5.
+    pub(crate) fn etag_is_not_md5(&mut self) {
+        self.etag_is_md5 = false;
+    }
+
+    /// Upper-case, without quotes; the same for the same content.
+    pub(super) fn etag(&self) -> String {
+        match self.etag_is_md5 {
+            true => upper_hex(&self.md5),
+            // Not documented: how OSS makes such an ETag. It looks like an MD5.
+            false => upper_hex(&Md5::digest(self.md5)),
+        }
+    }
+
     /// The content, before anybody else can see it.
     pub(crate) fn content(&self) -> Content {
         Content::new(Body::new(&self.directory, vec![self.piece()]))

@@ -186,7 +186,7 @@ impl Bucket {
         let object = NewObject {
             description,
             pieces: vec![received.piece()],
-            etag: upper_hex(&received.md5),
+            etag: received.etag(),
             content_md5: Some(STANDARD.encode(received.md5)),
             crc64: received.crc64,
             kind: Kind::Normal,
