@@ -14,6 +14,7 @@ use hmac::{Hmac, Mac as _};
 use oss_standin::Standin;
 use serde_json::{Value, json};
 use sha1::Sha1;
+use sha2::Sha256;
 
 const BOUNDARY: &str = "----form";
 
@@ -48,7 +49,47 @@ fn form_until(expiration: &str, key: &str, conditions: &Value) -> Form {
     form.field("key", key).field("OSSAccessKeyId", ID).field("policy", &policy).field("Signature", &signature)
 }
 
+/// Signs a policy for version 4, at a time in seconds from now.
+fn form_four(key: &str, from_now: i64, conditions: &[Value]) -> Form {
+    let at = |seconds: i64| jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + seconds).unwrap();
+    let date = at(from_now).strftime("%Y%m%dT%H%M%SZ").to_string();
+    let credential = format!("{ID}/{}/cn-hangzhou/oss/aliyun_v4_request", &date[..8]);
+    let policy = json!({"expiration": at(600).to_string(), "conditions": conditions}).to_string();
+    let form = Form { fields: Vec::new(), file_head: "name=\"file\"".to_owned(), content: b"content".to_vec() };
+    form.field("key", key)
+        .field("x-oss-signature-version", "OSS4-HMAC-SHA256")
+        .field("x-oss-credential", &credential)
+        .field("x-oss-date", &date)
+        .sign_four(&policy)
+}
+
+/// What every version 4 policy must bind.
+fn bound() -> Vec<Value> {
+    let names = ["x-oss-signature-version", "x-oss-credential", "x-oss-date"];
+    names.iter().map(|name| json!(["starts-with", format!("${name}"), ""])).collect()
+}
+
+fn hmac_sha256(key: &[u8], text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
 impl Form {
+    fn value(&self, name: &str) -> String {
+        self.fields.iter().find(|(known, _)| known == name).unwrap().1.clone()
+    }
+
+    fn sign_four(self, policy: &str) -> Self {
+        let policy = STANDARD.encode(policy);
+        let mut key = format!("aliyun_v4{SECRET}").into_bytes();
+        for part in self.value("x-oss-credential").split('/').skip(1) {
+            key = hmac_sha256(&key, part);
+        }
+        let signature: String = hmac_sha256(&key, &policy).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.field("policy", &policy).field("x-oss-signature", &signature)
+    }
+
     fn field(mut self, name: &str, value: &str) -> Self {
         self.fields.retain(|(known, _)| known != name);
         self.fields.push((name.to_owned(), value.to_owned()));
@@ -301,6 +342,107 @@ async fn recorded_forms_are_accepted_and_refused_when_their_policy_changes() {
         let mut changed = recording;
         changed[at + policy.len() - 1] = b'v';
         assert_eq!(code(&send_raw(standin.address(), &changed)), (403, "SignatureDoesNotMatch".to_owned()));
+    }
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_field_of_a_version_4_signature_is_checked() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    let good = form_four("k", 0, &bound());
+    let credential = good.value("x-oss-credential");
+    for (bad, status, expected) in [
+        (good.clone().field("policy", &STANDARD.encode("{}")), 403, "SignatureDoesNotMatch"),
+        (good.clone().field("x-oss-signature", &"0".repeat(64)), 403, "SignatureDoesNotMatch"),
+        (good.clone().field("x-oss-credential", &credential.replace(ID, "other")), 403, "InvalidAccessKeyId"),
+        (good.clone().field("x-oss-credential", &credential.replace("cn-", "us-")), 400, "InvalidArgument"),
+        (good.clone().field("x-oss-credential", &credential.replace("/oss/", "/ots/")), 400, "InvalidArgument"),
+        (good.clone().field("x-oss-date", "20200101T000000Z"), 400, "InvalidArgument"),
+        (good.clone().field("x-oss-date", "yesterday"), 400, "InvalidArgument"),
+        (good.clone().without("x-oss-date"), 400, "InvalidArgument"),
+        (good.clone().without("x-oss-credential"), 400, "InvalidArgument"),
+        (good.clone().without("x-oss-signature"), 400, "InvalidArgument"),
+        (good.clone().without("x-oss-signature-version"), 403, "AccessDenied"),
+        (form_four("k", 1000, &bound()), 403, "AccessDenied"),
+        (form_four("k", -8 * 24 * 3600, &bound()), 403, "AccessDenied"),
+    ] {
+        let refused = bad.send(&standin);
+        assert_eq!(code(&refused), (status, expected.to_owned()), "{}", refused.text());
+    }
+    assert_eq!(call("GET", "k").send(&standin).status(), 404);
+    for form in [good, form_four("k", -6 * 24 * 3600, &bound())] {
+        assert_eq!(form.send(&standin).status(), 204);
+    }
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_4_policy_must_bind_the_fields_of_its_signature() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    for (index, name) in ["x-oss-signature-version", "x-oss-credential", "x-oss-date"].into_iter().enumerate() {
+        let mut conditions = bound();
+        conditions[index] = json!({"bucket": "examplebucket"});
+        let refused = form_four("k", 0, &conditions).send(&standin);
+        assert_eq!((refused.status(), refused.element("EC").as_str()), (403, "0006-00000228"));
+        let message = format!("Invalid according to Policy: Extra input fields: {name}");
+        assert_eq!(refused.element("Message"), message);
+    }
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_have_their_limits_alone_and_together() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    let good = form("k", &any());
+    let longest = "v".repeat(2 * 1024 * 1024);
+    let many = |count: usize| (0..count).fold(good.clone(), |form, index| form.field(&index.to_string(), &longest));
+    assert_eq!(many(3).field(&"n".repeat(8 * 1024), "v").send(&standin).status(), 204);
+    for (bad, expected) in [
+        (good.clone().field("more", &format!("{longest}v")), "FieldItemTooLong"),
+        (good.clone().field(&"n".repeat(8 * 1024 + 1), "v"), "FieldItemTooLong"),
+        (many(4), "MaxPOSTPreDataLengthExceededError"),
+    ] {
+        assert_eq!(code(&bad.send(&standin)), (400, expected.to_owned()));
+    }
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_reach_a_bucket_by_its_path_and_by_its_host() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = builder(&data).bucket("other").start().await.unwrap();
+    let form = form("a b", &json!([{"bucket": "examplebucket"}])).field("success_action_status", "201");
+    let request = String::from_utf8(form.request()).unwrap();
+    for (target, host, location) in [
+        ("/examplebucket/", "localhost", "http://localhost/examplebucket/a%20b"),
+        ("/", "examplebucket.oss-cn-hangzhou.aliyuncs.com", "http://examplebucket.oss-cn-hangzhou.aliyuncs.com/a%20b"),
+    ] {
+        let request = request.replacen("POST /examplebucket", &format!("POST {target}"), 1).replacen(
+            "Host: 127.0.0.1",
+            &format!("Host: {host}"),
+            1,
+        );
+        let created = send_raw(standin.address(), request.as_bytes());
+        assert_eq!((created.status(), created.element("Location").as_str()), (201, location), "{}", created.text());
+        let other = send_raw(standin.address(), request.replace("examplebucket", "other").as_bytes());
+        assert_eq!((other.status(), other.element("EC").as_str()), (403, "0006-00000227"), "{target} {host}");
+    }
+    let missing = request.replacen("POST /examplebucket", "POST /missing", 1);
+    assert_eq!(code(&send_raw(standin.address(), missing.as_bytes())), (404, "NoSuchBucket".to_owned()));
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bare_form_suffices_where_everybody_may_write() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = start(&data).await;
+    let bare = form("k", &any()).without("policy").without("Signature").without("OSSAccessKeyId");
+    for (acl, status) in [("private", 403), ("public-read", 403), ("public-read-write", 204)] {
+        assert_eq!(call("PUT", "").resource("acl").header("x-oss-acl", acl).send(&standin).status(), 200);
+        assert_eq!(bare.send(&standin).status(), status, "{acl}");
     }
     standin.stop().await;
 }
