@@ -63,6 +63,10 @@ pub(crate) async fn answer(state: &State, client: &Client, parts: &Parts, body: 
 }
 
 async fn perform(state: &State, client: &Client, parts: &Parts, body: &mut Incoming) -> Result<Reply, Refusal> {
+    if !client.address.ip().to_canonical().is_loopback() {
+        let message = "this route is for the machine that the stand-in runs on: the journal holds what callbacks say";
+        return Err(refuse(StatusCode::FORBIDDEN, "forbidden", message));
+    }
     check_origin(parts)?;
     let bad = |message: String| refuse(StatusCode::BAD_REQUEST, "bad_request", message);
     let query = parts.uri.query().unwrap_or_default();

@@ -133,12 +133,13 @@ pub(crate) fn get_bucket_stat(bucket: &Bucket) -> Reply {
         size += object.size;
     }
     let (count, size) = (count.to_string(), size.to_string());
+    let uploads = bucket.uploads().len().to_string();
     let now = jiff::Timestamp::now().as_second().to_string();
     let mut document = Document::new("BucketStat");
     for (name, value) in [
         ("Storage", size.as_str()),
         ("ObjectCount", &count),
-        ("MultipartUploadCount", "0"),
+        ("MultipartUploadCount", &uploads),
         ("LiveChannelCount", "0"),
         ("LastModifiedTime", &now),
         ("StandardStorage", &size),

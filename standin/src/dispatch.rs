@@ -20,7 +20,7 @@ use crate::delete::{delete_multiple_objects, delete_object};
 use crate::error::Error;
 use crate::fault::Subject;
 use crate::get::{get_object, get_object_meta, head_object};
-use crate::journal::{Happened, remembered_path};
+use crate::journal::{Happened, remembered, remembered_path};
 use crate::list::list_objects;
 use crate::multipart::{abort, complete, initiate, list_multipart_uploads, list_parts, upload_part};
 use crate::operation::{BucketOperation, ObjectOperation, Operation, ServiceOperation};
@@ -144,10 +144,11 @@ impl Proof {
 
     /// What an unsigned request may do depends on the bucket.
     fn check(self, operation: Operation, acl: Acl, query: &Query) -> Result<(), Error> {
-        use ObjectOperation::{CopyObject, GetObject, GetProcessed, HeadObject};
+        use ObjectOperation::{CopyObject, GetObject, GetProcessed, HeadObject, PostAsyncProcess, PostProcess};
         let permitted = match (acl, operation) {
-            // not documented: whether an unsigned copy is possible. Its source may be in a private bucket.
-            (_, Operation::Object(CopyObject)) => false,
+            // not documented: whether these are possible unsigned. A copy's source may be in a private bucket, and so may
+            // the place where processing saves its result.
+            (_, Operation::Object(CopyObject | PostProcess | PostAsyncProcess)) => false,
             (Acl::PublicRead, Operation::Object(operation)) => {
                 matches!(operation, GetObject | HeadObject | GetProcessed)
             }
@@ -210,7 +211,7 @@ impl LikelySubject {
         Happened::Request {
             method: parts.method.to_string(),
             path: remembered_path(path),
-            bucket: self.limits().bucket.map(str::to_owned),
+            bucket: self.limits().bucket.map(|bucket| remembered(bucket.as_bytes())),
             key: self.key().map(str::to_owned),
             operation: self.operation.clone(),
             length: parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok()),

@@ -19,7 +19,7 @@ use percent_encoding::utf8_percent_encode;
 
 use self::credentials::signed_policy;
 use self::form::{Event, FormError, Head, Parser};
-use self::policy::field_name;
+use self::policy::{Policy, field_name};
 use crate::callback::Callback;
 use crate::error::Error;
 use crate::put::check_received;
@@ -89,7 +89,11 @@ pub(crate) async fn post_object(
 
     target.key = key_of(&fields, &file)?;
     let object_type = content_type_of(&fields, &file);
-    let policy = signed_policy(state, &fields, now)?;
+    let policy = match state.anonymous {
+        // Whoever signed it: what it demands of the fields still holds.
+        true => fields.get("policy").map(Policy::parse).transpose()?,
+        false => signed_policy(state, &fields, now)?,
+    };
     if policy.is_none() && !state.anonymous && target.bucket.settings().acl != Acl::PublicReadWrite {
         return Err(Error::access_denied("The form is not signed."));
     }

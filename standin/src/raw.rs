@@ -131,7 +131,10 @@ impl AsyncRead for Observed {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.connection).poll_read(context, buffer))?;
-        self.received.extend_from_slice(buffer.filled().get(before..).unwrap_or_default());
+        // Interim answers without end must not fill the memory; what is behind the limit is not shown.
+        if self.received.len() <= LONGEST {
+            self.received.extend_from_slice(buffer.filled().get(before..).unwrap_or_default());
+        }
         Poll::Ready(Ok(()))
     }
 }

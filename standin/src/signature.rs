@@ -1,6 +1,7 @@
 //! Request signatures, versions 1 and 4, by header and by query. Everything here is a pure function of the request
 //! head, the secret and the clock reading that is passed in.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -421,17 +422,13 @@ fn canonical_request(head: Head<'_>, resource: &str, additional: &[String]) -> V
     canonical.push(b'\n');
     canonical.extend(utf8_percent_encode(resource, UNRESERVED_PATH).flat_map(str::bytes));
     canonical.push(b'\n');
-    let mut parameters: Vec<(String, String)> = Vec::new();
+    let mut parameters: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in head.query.iter().filter(|(name, _)| *name != "x-oss-signature") {
         let name = utf8_percent_encode(name, UNRESERVED).to_string();
         let value = utf8_percent_encode(value, UNRESERVED).to_string();
         // Of two parameters with one name the last one counts.
-        match parameters.iter_mut().find(|(known, _)| *known == name) {
-            Some(parameter) => parameter.1 = value,
-            None => parameters.push((name, value)),
-        }
+        parameters.insert(name, value);
     }
-    parameters.sort();
     let query: Vec<String> = parameters
         .into_iter()
         .map(|(name, value)| if value.is_empty() { name } else { format!("{name}={value}") })

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
-use common::{Call, CallbackServer, Message, builder, call, ok};
+use common::{Call, CallbackServer, Message, builder, call, ok, send_raw};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use md5::{Digest as _, Md5};
 use oss_standin::Standin;
@@ -550,5 +550,21 @@ async fn the_real_ffmpeg_takes_snapshots_and_converts_where_it_is_installed() {
         assert_eq!((refused.status(), refused.element("Message").as_str()), (400, "not supported format"), "{key}");
     }
     assert_tidy(data.path());
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsigned_request_cannot_have_its_result_saved_elsewhere() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = builder(&data).bucket("private").start().await.unwrap();
+    call("PUT", "").bare_query("acl").header("x-oss-acl", "public-read-write").send(&standin);
+    call("PUT", "a.png").body("x").send(&standin);
+    let body = "x-oss-process=image/resize,w_1|sys/saveas,o_a2V5,b_cHJpdmF0ZQ";
+    let request = format!(
+        "POST /examplebucket/a.png?x-oss-process HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let refused = send_raw(standin.address(), request.as_bytes());
+    assert_eq!((refused.status(), refused.element("Code").as_str()), (403, "AccessDenied"));
     standin.stop().await;
 }

@@ -157,6 +157,7 @@ struct Parameter {
     query: &'static str,
     too_long: &'static str,
     not_base64: &'static str,
+    not_json: &'static str,
     twice: &'static str,
     what: &'static str,
 }
@@ -166,6 +167,7 @@ const CALLBACK: Parameter = Parameter {
     query: "callback",
     too_long: "0007-00000001",
     not_base64: "0007-00000002",
+    not_json: "0007-00000003",
     twice: "0007-00000027",
     what: "callback configuration",
 };
@@ -175,6 +177,7 @@ const CALLBACK_VAR: Parameter = Parameter {
     query: "callback-var",
     too_long: "0007-00000101",
     not_base64: "0007-00000102",
+    not_json: "0007-00000103",
     twice: "0007-00000028",
     what: "callback-var configuration",
 };
@@ -207,8 +210,10 @@ impl Parameter {
             Error::invalid_argument(self.query, encoded, message).ec(self.not_base64)
         };
         let bytes = STANDARD.decode(encoded).map_err(|_| refused())?;
-        // Text that is not UTF-8 cannot be JSON; the next check says so.
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        String::from_utf8(bytes).map_err(|_| {
+            let message = format!("The {} is not json format.", self.what);
+            Error::invalid_argument(self.query, encoded, message).ec(self.not_json)
+        })
     }
 }
 

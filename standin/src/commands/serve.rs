@@ -139,6 +139,8 @@ pub(crate) async fn run(serve: Serve) -> Result<(), Failed> {
         builder = builder.callback_certificates(read(&path)?);
     }
     let standin = builder.start().await?;
+    // Only the one that is published anyway: what was given may be that of a real account.
+    let published_secret = Some(&serve.access_key_secret).filter(|secret| *secret == DEFAULT_ACCESS_KEY_SECRET);
     let ready = json!({
         "event": "ready",
         "listen": standin.endpoint(),
@@ -146,7 +148,7 @@ pub(crate) async fn run(serve: Serve) -> Result<(), Failed> {
         "buckets": serve.buckets,
         "region": serve.region,
         "access_key_id": serve.access_key_id,
-        "access_key_secret": serve.access_key_secret,
+        "access_key_secret": published_secret,
         "key_url": standin.key_url(),
     });
     let mut stdout = std::io::stdout();

@@ -57,7 +57,13 @@ pub(crate) fn signed_policy(state: &State, fields: &Fields, now: SystemTime) -> 
         }
         None => {
             let (Some(id), Some(signature)) = (fields.get("ossaccesskeyid"), fields.get("signature")) else {
-                return Ok(None);
+                let signs = ["ossaccesskeyid", "signature", "policy"].iter().any(|name| fields.get(name).is_some());
+                let message =
+                    "A form that is signed must have the fields OSSAccessKeyId, policy and Signature before the file.";
+                return match signs {
+                    true => Err(Error::invalid_argument("Signature", "", message)),
+                    false => Ok(None),
+                };
             };
             state.check_access_key(id)?;
             check_signature(id, &policy_signature_one(&state.access_key_secret, policy()?), signature)?;

@@ -110,6 +110,13 @@ fn decode(source: &[u8]) -> Result<(DynamicImage, Format, Orientation), Error> {
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(broken)?;
     check_source(decoder.dimensions(), format)?;
+    // The decoder's own limit holds for its work, not for the picture that it fills.
+    if decoder.total_bytes() > DECODER_MEMORY {
+        // Not documented: the sentence.
+        let message =
+            format!("The source image takes {} bytes of memory: at most {DECODER_MEMORY}.", decoder.total_bytes());
+        return Err(Error::new(StatusCode::BAD_REQUEST, "ImageTooLarge", message));
+    }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
     let picture = match picture.color().has_alpha() {

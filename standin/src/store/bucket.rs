@@ -110,6 +110,7 @@ impl Bucket {
         let (objects, bodies) = (directory.join("objects"), directory.join("bodies"));
         fs::create_dir_all(&objects)?;
         fs::create_dir_all(&bodies)?;
+        fs::create_dir_all(directory.join("uploads"))?;
         let settings_path = directory.join("settings.json");
         let settings = match settings_path.exists() {
             true => read_json(&settings_path)?,
