@@ -21,7 +21,8 @@ use crate::request::Query;
 use crate::server::State;
 use crate::upload::read_whole;
 
-/// Where the own routes begin. An underscore cannot stand in a bucket's name, so this hides no object.
+/// Where the own routes begin. No bucket has such a name; where the bucket stands in Host, keys like these cannot be
+/// reached.
 const OWN: &str = "/_standin/";
 const FAULTS: &str = "/_standin/faults";
 const JOURNAL: &str = "/_standin/journal";

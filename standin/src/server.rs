@@ -28,7 +28,8 @@ use crate::process::Processing;
 use crate::reply::{Reply, full, new_request_id, stamp};
 use crate::store::Store;
 
-/// Where the public key is served. An underscore cannot stand in a bucket's name, so this hides no object.
+/// Where the public key is served. No bucket has such a name; where the bucket stands in Host, a key like this cannot be
+/// reached.
 pub(crate) const PUBLIC_KEY_PATH: &str = "/_standin/callback_pub_key_v1.pem";
 
 /// How long connections have to finish once the stand-in is asked to stop.
