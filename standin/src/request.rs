@@ -59,6 +59,10 @@ pub(crate) fn addresses(path: &str, host: Option<&str>, buckets: &[String]) -> R
         if let (Some((bucket, _)), false) = (named, path.is_empty()) {
             readings.push(Address::new(bucket, &path));
         }
+        // A domain of a bucket's own says which one only in the signature.
+        if let [_, _, ..] = buckets {
+            readings.extend(buckets.iter().map(|bucket| Address::new(bucket, &path)));
+        }
         if path.is_empty() {
             readings.push(Address { bucket: None, key: String::new() });
         }
@@ -72,6 +76,11 @@ pub(crate) fn addresses(path: &str, host: Option<&str>, buckets: &[String]) -> R
         ));
     }
     Ok(readings)
+}
+
+/// Whether a Host header names a bucket, one of these or one of OSS.
+pub(crate) fn host_names_bucket(host: &str, buckets: &[String]) -> bool {
+    matches!(bucket_of_host(host, buckets), Some((_, true)))
 }
 
 /// The bucket that a Host header names, and whether it does so for certain.
@@ -174,6 +183,10 @@ mod tests {
     fn without_any_bucket_the_only_one_is_meant() {
         let readings = addresses("/t/k", Some("127.0.0.1"), &["examplebucket".to_owned()]).unwrap();
         assert_eq!(readings, [Address::new("examplebucket", "t/k"), Address::new("t", "k")]);
+        let buckets = ["examplebucket".to_owned(), "other".to_owned()];
+        let readings = addresses("/t/k", Some("files.example.com"), &buckets).unwrap();
+        let each = buckets.iter().map(|bucket| Address::new(bucket, "t/k"));
+        assert_eq!(readings, [Address::new("t", "k")].into_iter().chain(each).collect::<Vec<_>>());
     }
 
     #[test]
