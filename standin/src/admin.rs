@@ -21,8 +21,7 @@ use crate::request::Query;
 use crate::server::State;
 use crate::upload::read_whole;
 
-/// Where the own routes begin. No bucket has such a name; where the bucket stands in Host, keys like these cannot be
-/// reached.
+/// Where the own routes begin. No bucket has such a name, and where the bucket stands in Host, these are keys of it.
 const OWN: &str = "/_standin/";
 const FAULTS: &str = "/_standin/faults";
 const JOURNAL: &str = "/_standin/journal";
@@ -35,7 +34,7 @@ const EVENTS_AT_ONCE: usize = 256;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Whether a request is for the stand-in itself, not for what it stands in for.
+/// Whether a path is one of the stand-in itself, not of what it stands in for.
 pub(crate) fn is_own(parts: &Parts) -> bool {
     parts.uri.path().starts_with(OWN)
 }

@@ -11,7 +11,7 @@ use crate::list::{page_size, write_owner};
 use crate::reply::{Reply, empty, full, xml};
 use crate::request::Query;
 use crate::server::State;
-use crate::store::{Acl, Bucket, Settings, is_bucket_name};
+use crate::store::{Acl, Bucket, Settings, is_bucket_name, on_disk};
 use crate::upload::{LARGEST_DOCUMENT, read_whole};
 use crate::xml::{Document, Element};
 
@@ -65,21 +65,20 @@ pub(crate) async fn put_bucket(
         reply.headers_mut().insert(LOCATION, location);
     }
     let (state, name) = (Arc::clone(state), name.to_owned());
-    let created = tokio::task::spawn_blocking(move || {
+    on_disk(move || {
         let bucket = state.store.create_bucket(&name)?;
         match acl {
             Some(acl) if acl != bucket.settings().acl => bucket.change_settings(|settings| settings.acl = acl),
             _ => Ok(()),
         }
-    });
-    created.await.map_err(Error::internal)?.map_err(Error::internal)?;
+    })
+    .await?;
     Ok(reply)
 }
 
 pub(crate) async fn delete_bucket(state: &Arc<State>, name: &str) -> Result<Reply, Error> {
     let (state, deleted) = (Arc::clone(state), name.to_owned());
-    let deleted = tokio::task::spawn_blocking(move || state.store.delete_bucket(&deleted));
-    match deleted.await.map_err(Error::internal)?.map_err(Error::internal)? {
+    match on_disk(move || state.store.delete_bucket(&deleted)).await? {
         true => Ok(empty(StatusCode::NO_CONTENT)),
         false => {
             let message = "The bucket you tried to delete is not empty.";
@@ -170,8 +169,7 @@ pub(crate) async fn change_settings(
     bucket: Arc<Bucket>,
     change: impl FnOnce(&mut Settings) + Send + 'static,
 ) -> Result<(), Error> {
-    let changed = tokio::task::spawn_blocking(move || bucket.change_settings(change));
-    changed.await.map_err(Error::internal)?.map_err(Error::internal)
+    on_disk(move || bucket.change_settings(change)).await
 }
 
 fn acl_of(headers: &HeaderMap) -> Result<Option<Acl>, Error> {

@@ -9,13 +9,14 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+
+use crate::server::Stopping;
 
 /// The other end of a connection, as its requests see it.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
-    stopping: watch::Receiver<bool>,
+    stopping: Stopping,
     reset: Arc<AtomicBool>,
 }
 
@@ -32,8 +33,7 @@ impl Client {
 
     /// Returns once the stand-in is asked to stop.
     pub(crate) async fn stopping(&self) {
-        // An error means that the handle of the stand-in is gone, which stops it too.
-        let _ = self.stopping.clone().wait_for(|stopping| *stopping).await;
+        self.stopping.asked().await;
     }
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream, address: SocketAddr, stopping: watch::Receiver<bool>) -> (Self, Client) {
+    pub(crate) fn new(stream: TcpStream, address: SocketAddr, stopping: Stopping) -> (Self, Client) {
         let reset = Arc::new(AtomicBool::new(false));
         (Self { stream, reset: Arc::clone(&reset) }, Client { address, stopping, reset })
     }

@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::get::{COPY_CONDITIONS, check_conditions};
 use crate::reply::{Reply, empty, xml};
 use crate::server::State;
-use crate::store::{Bucket, Commit, Content, Description, Object, Received};
-use crate::upload::{Target, describe, exists, header_is};
+use crate::store::{Bucket, Content, Description, Object, Received, on_disk};
+use crate::upload::{Target, describe, exists, header_is, stored};
 use crate::xml::Document;
 
 /// How much of an object is in memory at a time while it is copied.
@@ -31,11 +31,8 @@ pub(crate) async fn copy_object(state: &State, target: Target, headers: &HeaderM
     }
     let received = copy(content, &target.bucket).await?;
     let bucket = Arc::clone(&target.bucket);
-    let committed = tokio::task::spawn_blocking(move || bucket.commit_copy(&object, received, description));
-    match committed.await.map_err(Error::internal)?.map_err(Error::internal)? {
-        Commit::Stored(copy) => Ok(reply(&copy)),
-        Commit::Exists => Err(exists(&target.key)),
-    }
+    let committed = on_disk(move || bucket.commit_copy(&object, received, description)).await?;
+    Ok(reply(&*stored(committed, &target.key)?))
 }
 
 fn reply(copy: &Object) -> Reply {
@@ -74,7 +71,7 @@ fn description_of_copy(
 
 /// Writes a content a second time. Its files could be shared in place of that, at the price of counting who uses them.
 async fn copy(mut content: Content, bucket: &Bucket) -> Result<Received, Error> {
-    let mut receiving = bucket.receive().await.map_err(Error::internal)?;
+    let mut receiving = bucket.receive().await.map_err(Error::disk)?;
     let mut piece = vec![0; PIECE];
     loop {
         let reading = tokio::task::spawn_blocking(move || {

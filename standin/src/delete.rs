@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::list::Encoding;
 use crate::reply::{Reply, empty, full, xml};
 use crate::request::Query;
-use crate::store::Bucket;
+use crate::store::{Bucket, on_disk};
 use crate::upload::read_document;
 use crate::xml::{Document, Element};
 
@@ -51,8 +51,7 @@ pub(crate) async fn delete_multiple_objects(
 }
 
 async fn delete(bucket: Arc<Bucket>, keys: Vec<String>) -> Result<(), Error> {
-    let deleted = tokio::task::spawn_blocking(move || bucket.delete(&keys)).await.map_err(Error::internal)?;
-    deleted.map_err(Error::internal)
+    on_disk(move || bucket.delete(&keys)).await
 }
 
 /// What is to be deleted.

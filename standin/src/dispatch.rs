@@ -28,7 +28,7 @@ use crate::post::post_object;
 use crate::process::{get_processed, post_async_process, post_process};
 use crate::put::put_object;
 use crate::reply::Reply;
-use crate::request::{Address, Query, addresses};
+use crate::request::{Address, Query, addresses, host_names_bucket};
 use crate::server::State;
 use crate::signature::{Claim, Head};
 use crate::store::Acl;
@@ -167,8 +167,16 @@ impl Proof {
 }
 
 fn readings_of(state: &State, parts: &Parts) -> Result<Vec<Address>, Error> {
-    let buckets: Vec<String> = state.store.buckets().into_iter().map(|(name, _)| name).collect();
-    addresses(parts.uri.path(), host_of(parts).as_deref(), &buckets)
+    addresses(parts.uri.path(), host_of(parts).as_deref(), &bucket_names(state))
+}
+
+/// Whether the host that a request is addressed to is that of a bucket.
+pub(crate) fn is_for_a_bucket(state: &State, parts: &Parts) -> bool {
+    host_of(parts).is_some_and(|host| host_names_bucket(&host, &bucket_names(state)))
+}
+
+fn bucket_names(state: &State) -> Vec<String> {
+    state.store.buckets().into_iter().map(|(name, _)| name).collect()
 }
 
 /// What a request is about in its likeliest reading, which stands before its signature is checked: for the journal and

@@ -1,11 +1,14 @@
 //! Refusals as OSS words them: a status, a stable code, a sentence, and the XML document that carries them.
 
+use std::io;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
 use crate::reply::{Reply, full};
+use crate::store::BucketDeleted;
 use crate::xml::Document;
 
 /// One refused request.
@@ -88,6 +91,14 @@ impl Error {
             "InternalError",
             "We encountered an internal error. Please try again.",
         )
+    }
+
+    /// What the store could not do.
+    pub(crate) fn disk(cause: io::Error) -> Self {
+        match cause.get_ref().and_then(|cause| cause.downcast_ref::<BucketDeleted>()) {
+            Some(deleted) => Self::no_such_bucket(&deleted.name),
+            None => Self::internal(cause),
+        }
     }
 
     fn xml(&self, request_id: &str, host: &str) -> String {

@@ -112,7 +112,7 @@ use key::CallbackKey;
 pub use key::KeyBits;
 use process::Processing;
 pub use raw::{NoAnswer, RawAnswer, send_raw};
-use server::State;
+use server::{State, Stopping};
 use store::{Store, is_bucket_name};
 
 /// The access key id that a stand-in accepts unless told otherwise.
@@ -429,6 +429,8 @@ impl Builder {
         let address = listener.local_addr().map_err(fail)?;
         let key_url = self.key_url.unwrap_or_else(|| format!("http://{address}{}", server::PUBLIC_KEY_PATH));
         let public_key_pem = key.public_pem().to_owned();
+        let (stop, stopping) = watch::channel(false);
+        let stopping = Stopping(stopping);
         let (holder, in_use) = mpsc::channel(1);
         let faults = Arc::new(Faults::new(self.fault_seed, self.faults));
         let recorder = Arc::new(Recorder::new());
@@ -450,15 +452,16 @@ impl Builder {
                 tls,
                 faults: Arc::clone(&faults),
                 recorder: Arc::clone(&recorder),
+                stopping: stopping.clone(),
                 through: watch::Sender::default(),
             },
             processing,
             faults: Arc::clone(&faults),
             recorder,
+            stopping,
             _in_use: holder,
         };
-        let (stop, stopped) = watch::channel(false);
-        let server = tokio::spawn(server::serve(listener, Arc::new(state), stopped));
+        let server = tokio::spawn(server::serve(listener, Arc::new(state)));
         let journal_file = journal_file.map(|file| tokio::spawn(journal::keep(journal.clone(), file)));
         Ok(Standin { address, key_url, public_key_pem, faults, journal, stop, server, journal_file, in_use })
     }

@@ -1,7 +1,6 @@
 //! Multipart uploads: an object that comes in parts, in any order, and appears when it is completed.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
 
 use crc_fast::{CrcAlgorithm, checksum_combine};
@@ -16,8 +15,8 @@ use crate::put::{check_md5, receive_checked};
 use crate::reply::{Reply, empty, xml};
 use crate::request::Query;
 use crate::server::State;
-use crate::store::{Bucket, Commit, Completion, MultipartUpload, Part, Whole, upper_hex};
-use crate::upload::{LARGEST_DOCUMENT, Target, Uploaded, describe, exists, header_is, image_for, location, read_whole};
+use crate::store::{Bucket, Completion, MultipartUpload, Object, Part, Whole, on_disk, upper_hex};
+use crate::upload::{Arrived, LARGEST_DOCUMENT, Target, describe, exists, header_is, location, read_whole, stored};
 use crate::xml::{Document, Element};
 
 /// protocol: parts are numbered from 1 to 10,000.
@@ -100,29 +99,26 @@ pub(crate) async fn complete(
     check_parts(&parts)?;
     let overwrite = !header_is(headers, "x-oss-forbid-overwrite", "true");
 
-    // A task of its own: an uploader that hangs up now neither tears the commit nor keeps the callback from being fired.
-    let (state, location) = (Arc::clone(state), location(host, &target));
-    let finish = tokio::spawn(async move {
-        let image = image_for(callback.as_ref(), || target.bucket.content_of(&parts)).await;
-        let (bucket, key, upload) = (Arc::clone(&target.bucket), target.key.clone(), id.clone());
+    let (content, key, location) = (target.bucket.content_of(&parts), target.key.clone(), location(host, &target));
+    let commit = move |bucket: &Bucket| {
         let whole = whole_of(&parts);
-        let object = match on_disk(move || bucket.complete_upload(&upload, &key, &parts, whole, overwrite)).await? {
-            Completion::Committed(Commit::Stored(object)) => object,
-            Completion::Committed(Commit::Exists) => return Err(exists(&target.key)),
-            Completion::NoSuchUpload => return Err(no_such_upload(&id)),
-            Completion::PartsChanged => return Err(invalid_part(None)),
-        };
+        Ok(match bucket.complete_upload(&id, &key, &parts, whole, overwrite)? {
+            Completion::Committed(commit) => stored(commit, &key),
+            Completion::NoSuchUpload => Err(no_such_upload(&id)),
+            Completion::PartsChanged => Err(invalid_part(None)),
+        })
+    };
+    let plain = move |target: &Target, object: &Object| {
         let mut document = Document::new("CompleteMultipartUploadResult");
         encoding.write(&mut document);
         document.text("Location", &location);
         document.text("Bucket", &target.bucket_name);
         document.text("Key", &encoding.of_text(&target.key));
         document.text("ETag", &format!("\"{}\"", object.etag));
-        let operation = "CompleteMultipartUpload";
-        let uploaded = Uploaded { target: &target, object: &object, image, operation };
-        uploaded.answer(&state, callback, xml(document)).await
-    });
-    finish.await.map_err(Error::internal)?
+        xml(document)
+    };
+    let arrived = Arrived { target, callback, operation: "CompleteMultipartUpload" };
+    arrived.become_object(state, content, commit, plain).await
 }
 
 pub(crate) async fn abort(target: Target, query: &Query) -> Result<Reply, Error> {
@@ -378,11 +374,6 @@ fn invalid_part(listed: Option<&Listed>) -> Error {
         None => error,
         Some(part) => error.detail("PartNumber", part.number.to_string()).detail("ETag", &part.etag),
     }
-}
-
-/// Work that blocks on the disk; it is done to its end even if the client hangs up.
-async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?.map_err(Error::internal)
 }
 
 #[cfg(test)]

@@ -27,10 +27,8 @@ use crate::reply::{Reply, empty, xml};
 use crate::request::LONGEST_KEY;
 use crate::server::State;
 use crate::signature::UNRESERVED;
-use crate::store::{Acl, Bucket, Commit, Received};
-use crate::upload::{
-    LARGEST_UPLOAD, Target, Uploaded, describe, exists, image_for, incomplete_body, location, too_large,
-};
+use crate::store::{Acl, Bucket, Object, Received};
+use crate::upload::{Arrived, LARGEST_UPLOAD, Target, describe, exists, incomplete_body, location, stored, too_large};
 use crate::xml::Document;
 
 /// protocol: the name of a field has at most 8 KB, its value 2 MB, and all values before the file 8 MB.
@@ -128,25 +126,10 @@ pub(crate) async fn post_object(
     // protocol: only that of PutObject is the MD5 of the content.
     received.etag_is_not_md5();
 
-    // A task of its own: an uploader that hangs up now neither tears the commit nor keeps the callback from being fired.
-    let (state, location) = (Arc::clone(state), location(host, &target));
-    let finish = tokio::spawn(async move {
-        let image = image_for(callback.as_ref(), || received.content()).await;
-        let bucket = Arc::clone(&target.bucket);
-        let committed = tokio::task::spawn_blocking(move || bucket.commit(received, description))
-            .await
-            .map_err(Error::internal)?
-            .map_err(Error::internal)?;
-        match committed {
-            Commit::Stored(object) => {
-                let plain = success.reply(&target, &object.etag, &location);
-                let uploaded = Uploaded { target: &target, object: &object, image, operation: "PostObject" };
-                uploaded.answer(&state, callback, plain).await
-            }
-            Commit::Exists => Err(exists(&target.key)),
-        }
-    });
-    finish.await.map_err(Error::internal)?
+    let (content, key, location) = (received.content(), target.key.clone(), location(host, &target));
+    let commit = move |bucket: &Bucket| Ok(stored(bucket.commit(received, description)?, &key));
+    let plain = move |target: &Target, object: &Object| success.reply(target, &object.etag, &location);
+    Arrived { target, callback, operation: "PostObject" }.become_object(state, content, commit, plain).await
 }
 
 /// A form with the body that it comes in.
@@ -230,7 +213,7 @@ async fn read_value(form: &mut Form<'_>) -> Result<Vec<u8>, Error> {
 
 /// Writes the file to the disk, and refuses it as soon as it is too long.
 async fn receive_file(form: &mut Form<'_>, bucket: &Bucket, allowed: &RangeInclusive<u64>) -> Result<Received, Error> {
-    let mut receiving = bucket.receive().await.map_err(Error::internal)?;
+    let mut receiving = bucket.receive().await.map_err(Error::disk)?;
     loop {
         let data: Bytes = match form.next().await? {
             Event::Data(data) => data,
@@ -240,7 +223,7 @@ async fn receive_file(form: &mut Form<'_>, bucket: &Bucket, allowed: &RangeInclu
         if size > LARGEST_UPLOAD || size > *allowed.end() {
             return Err(too_large().detail("MaxSizeAllowedByPolicy", allowed.end().to_string()));
         }
-        receiving.write(&data).await.map_err(Error::internal)?;
+        receiving.write(&data).await.map_err(Error::disk)?;
     }
     form.finish().await?;
     if receiving.size() < *allowed.start() {
@@ -249,7 +232,7 @@ async fn receive_file(form: &mut Form<'_>, bucket: &Bucket, allowed: &RangeInclu
             .detail("ProposedSize", receiving.size().to_string())
             .detail("MinSizeAllowed", allowed.start().to_string()));
     }
-    receiving.finish().await.map_err(Error::internal)
+    receiving.finish().await.map_err(Error::disk)
 }
 
 /// protocol: `${filename}` in the key is the name of the uploader's file.

@@ -29,7 +29,7 @@ use crate::put::check_md5;
 use crate::reply::{Reply, empty, full};
 use crate::request::Query;
 use crate::server::State;
-use crate::store::{Bucket, Commit, Content, Description, Object, is_bucket_name};
+use crate::store::{Bucket, Commit, Content, Description, Object, is_bucket_name, on_disk};
 use crate::upload::{Target, Uploaded, image_for, read_whole};
 
 /// The longest body of a request for processing, in bytes: two parameters of a callback and some words.
@@ -144,7 +144,12 @@ pub(crate) async fn post_async_process(
     let (state, task) = (Arc::clone(state), task_id.clone());
     tokio::spawn(async move {
         let key = destination.key.clone();
-        match convert(&state, content, &conversion, &bucket, destination.key).await {
+        let converted = tokio::select! {
+            converted = convert(&state, content, &conversion, &bucket, destination.key) => converted,
+            // Who stops the stand-in does not wait for a film.
+            () = state.stopping.asked() => return tracing::warn!(task, key, "not converted: the stand-in stops"),
+        };
+        match converted {
             Ok(object) => tracing::info!(task, key, size = object.size, "converted"),
             Err(error) => tracing::warn!(task, key, code = error.code, reason = error.message, "not converted"),
         }
@@ -185,7 +190,7 @@ async fn trigger_callback(
     // A task of its own: a client that hangs up now does not keep the callback from being fired.
     let state = Arc::clone(state);
     let fired = tokio::spawn(async move {
-        let image = image_for(Some(&callback), || content).await;
+        let image = image_for(Some(&callback), content).await;
         // Not documented: the operation; OSS calls the permission to do this so.
         let uploaded = Uploaded { target: &target, object: &object, image, operation: "PostProcessTask" };
         uploaded.answer(&state, Some(callback), full("")).await
@@ -267,7 +272,7 @@ async fn save(
     content_type: &str,
     mut content: impl AsyncRead + Unpin,
 ) -> Result<Arc<Object>, Error> {
-    let mut receiving = bucket.receive().await.map_err(Error::internal)?;
+    let mut receiving = bucket.receive().await.map_err(Error::disk)?;
     let mut piece = Vec::with_capacity(PIECE);
     while content.read_buf(&mut piece).await.map_err(Error::internal)? > 0 {
         receiving.write(&piece).await.map_err(Error::internal)?;
@@ -277,8 +282,7 @@ async fn save(
     let description =
         Description { key, content_type: content_type.to_owned(), headers: Default::default(), overwrite: true };
     let bucket = Arc::clone(bucket);
-    let committed = tokio::task::spawn_blocking(move || bucket.commit(received, description)).await;
-    match committed.map_err(Error::internal)?.map_err(Error::internal)? {
+    match on_disk(move || bucket.commit(received, description)).await? {
         Commit::Stored(object) => Ok(object),
         Commit::Exists => Err(Error::internal("an object that may be replaced was not")),
     }

@@ -14,8 +14,8 @@ use crate::error::Error;
 use crate::reply::{Reply, full};
 use crate::request::Query;
 use crate::server::State;
-use crate::store::{Bucket, Commit, Received};
-use crate::upload::{LARGEST_UPLOAD, Target, Uploaded, describe, exists, image_for, receive, too_large};
+use crate::store::{Bucket, Received};
+use crate::upload::{Arrived, LARGEST_UPLOAD, Target, describe, exists, receive, stored, too_large};
 
 pub(crate) async fn put_object(
     state: &Arc<State>,
@@ -34,25 +34,10 @@ pub(crate) async fn put_object(
         return Err(exists(&target.key));
     }
     let received = receive_checked(&target.bucket, headers, body).await?;
-
-    // A task of its own: an uploader that hangs up now neither tears the commit nor keeps the callback from being fired.
-    let state = Arc::clone(state);
-    let finish = tokio::spawn(async move {
-        let image = image_for(callback.as_ref(), || received.content()).await;
-        let bucket = Arc::clone(&target.bucket);
-        let committed = tokio::task::spawn_blocking(move || bucket.commit(received, description))
-            .await
-            .map_err(Error::internal)?
-            .map_err(Error::internal)?;
-        match committed {
-            Commit::Stored(object) => {
-                let uploaded = Uploaded { target: &target, object: &object, image, operation: "PutObject" };
-                uploaded.answer(&state, callback, full("")).await
-            }
-            Commit::Exists => Err(exists(&target.key)),
-        }
-    });
-    finish.await.map_err(Error::internal)?
+    let (content, key) = (received.content(), target.key.clone());
+    let commit = move |bucket: &Bucket| Ok(stored(bucket.commit(received, description)?, &key));
+    let arrived = Arrived { target, callback, operation: "PutObject" };
+    arrived.become_object(state, content, commit, |_, _| full("")).await
 }
 
 /// Writes a request's body to the disk, and refuses it unless it is what its headers announce.

@@ -20,7 +20,7 @@ use crate::admin;
 use crate::callback::Callbacks;
 use crate::connection::{Client, Cut, Socket};
 use crate::cors::stamp_cors;
-use crate::dispatch::{host_of, likely_subject, perform};
+use crate::dispatch::{host_of, is_for_a_bucket, likely_subject, perform};
 use crate::error::Error;
 use crate::fault::{Faults, Meeting, RequestFault};
 use crate::journal::{Answering, Recorder};
@@ -28,8 +28,7 @@ use crate::process::Processing;
 use crate::reply::{Reply, full, new_request_id, stamp};
 use crate::store::Store;
 
-/// Where the public key is served. No bucket has such a name; where the bucket stands in Host, a key like this cannot be
-/// reached.
+/// Where the public key is served. No bucket has such a name, and where the bucket stands in Host, it is a key of it.
 pub(crate) const PUBLIC_KEY_PATH: &str = "/_standin/callback_pub_key_v1.pem";
 
 /// How long connections have to finish once the stand-in is asked to stop.
@@ -39,6 +38,18 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// reports a broken connection in place of the refusal.
 const DRAINED_BYTES: u64 = 16 * 1024 * 1024;
 const DRAINED_TIME: Duration = Duration::from_secs(5);
+
+/// Who waits for something else learns from it that the stand-in is asked to stop.
+#[derive(Clone)]
+pub(crate) struct Stopping(pub(crate) watch::Receiver<bool>);
+
+impl Stopping {
+    /// Returns once the stand-in is asked to stop.
+    pub(crate) async fn asked(&self) {
+        // An error means that the handle of the stand-in is gone, which stops it too.
+        let _ = self.0.clone().wait_for(|stopping| *stopping).await;
+    }
+}
 
 /// What all requests share.
 pub(crate) struct State {
@@ -56,19 +67,19 @@ pub(crate) struct State {
     pub(crate) processing: Processing,
     pub(crate) faults: Arc<Faults>,
     pub(crate) recorder: Arc<Recorder>,
+    pub(crate) stopping: Stopping,
     /// Closed when the last request is done with all of the above, also one whose client is gone: only then is the
     /// data folder free. Dropped last, as fields are dropped in order.
     pub(crate) _in_use: mpsc::Sender<Infallible>,
 }
 
 /// Serves until told to stop, then lets the requests in progress finish.
-pub(crate) async fn serve(listener: TcpListener, state: Arc<State>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(listener: TcpListener, state: Arc<State>) {
     let connections = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            // Also when the handle of the stand-in is gone.
-            _ = stop.changed() => break,
+            () = state.stopping.asked() => break,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -83,7 +94,7 @@ pub(crate) async fn serve(listener: TcpListener, state: Arc<State>, mut stop: wa
             tracing::debug!(%cause, %peer, "small answers may be late");
         }
         let state = Arc::clone(&state);
-        let (socket, client) = Socket::new(stream, peer, stop.clone());
+        let (socket, client) = Socket::new(stream, peer, state.stopping.clone());
         let service = service_fn(move |request| {
             let (state, client) = (Arc::clone(&state), client.clone());
             async move { answer(&state, &client, request).await }
@@ -106,9 +117,10 @@ async fn answer(state: &Arc<State>, client: &Client, request: Request<Incoming>)
     let began = Instant::now();
     let (parts, mut body) = request.into_parts();
     let request_id = new_request_id();
-    let mut reply = match is_public_key(&parts) {
-        true => public_key(state),
-        false if admin::is_own(&parts) => admin::answer(state, client, &parts, &mut body).await,
+    let own = admin::is_own(&parts) && !is_for_a_bucket(state, &parts);
+    let mut reply = match own {
+        true if is_public_key(&parts) => public_key(state),
+        true => admin::answer(state, client, &parts, &mut body).await,
         false => {
             let mut reply = answer_client(state, client, &parts, &mut body, &request_id).await?;
             // Not of the stand-in's own routes: no web page has to read those.

@@ -6,6 +6,7 @@
 //! DATA/buckets/BUCKET/objects/HASH.json  one object: key, metadata and the names of its body's files; HASH is SHA-256 of the key
 //! DATA/buckets/BUCKET/uploads/ID/...     one multipart upload; see `parts`
 //! DATA/buckets/BUCKET/bodies/ID          a piece of a body, written once, never changed
+//! DATA/buckets/BUCKET.deleted            what is left of a bucket that was deleted
 //! ```
 //!
 //! A body is complete and synced before the file in `objects/` that names it is renamed into place, so metadata and
@@ -27,11 +28,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub(crate) use body::{Content, Received};
-pub(crate) use bucket::{Bucket, Commit, Description, Index, Object, upper_hex};
+pub(crate) use bucket::{Bucket, BucketDeleted, Commit, Description, Index, Object, upper_hex};
 pub(crate) use parts::{Completion, MultipartUpload, Part, Whole};
 pub(crate) use settings::{Acl, CallbackPolicy, Cors, CorsRule, Settings};
 
 use crate::StartError;
+use crate::error::Error;
+
+/// The extension of the folders of deleted buckets; no bucket has a dot in its name.
+const DELETED: &str = "deleted";
 
 /// All buckets.
 #[derive(Debug)]
@@ -60,8 +65,14 @@ impl Store {
         fs::create_dir_all(&directory).map_err(|cause| fail(&directory, cause))?;
         let mut present: Vec<String> = names.to_vec();
         for entry in fs::read_dir(&directory).map_err(|cause| fail(&directory, cause))? {
-            let name = entry.map_err(|cause| fail(&directory, cause))?.file_name();
-            present.extend(name.to_str().filter(|name| is_bucket_name(name)).map(str::to_owned));
+            let path = entry.map_err(|cause| fail(&directory, cause))?.path();
+            if path.extension().is_some_and(|extension| extension == DELETED) {
+                fs::remove_dir_all(&path).map_err(|cause| fail(&path, cause))?;
+            } else if let Some(name) =
+                path.file_name().and_then(|name| name.to_str()).filter(|name| is_bucket_name(name))
+            {
+                present.push(name.to_owned());
+            }
         }
         let mut buckets = BTreeMap::new();
         for name in present {
@@ -98,14 +109,30 @@ impl Store {
     pub(crate) fn delete_bucket(&self, name: &str) -> io::Result<bool> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(bucket) = self.bucket(name) else { return Ok(true) };
-        if !bucket.close() {
-            return Ok(false);
+        let (path, remains) = (self.directory.join(name), self.directory.join(format!("{name}.{DELETED}")));
+        let deleted = bucket.delete_itself(|| {
+            if remains.try_exists()? {
+                fs::remove_dir_all(&remains)?;
+            }
+            fs::rename(&path, &remains)?;
+            sync_directory(&self.directory)
+        })?;
+        if deleted {
+            self.buckets.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+            // An upload under way may still put a file into it; what stays is removed by the next start.
+            if let Err(cause) = fs::remove_dir_all(&remains) {
+                tracing::warn!(%cause, bucket = name, "the remains of a deleted bucket could not be removed");
+            }
         }
-        self.buckets.write().unwrap_or_else(PoisonError::into_inner).remove(name);
-        fs::remove_dir_all(self.directory.join(name))?;
-        sync_directory(&self.directory)?;
-        Ok(true)
+        Ok(deleted)
     }
+}
+
+/// Does work that blocks on the disk off the async threads; it is done to its end even if the client hangs up.
+pub(crate) async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?.map_err(Error::disk)
 }
 
 /// protocol: 3 to 63 lower-case letters, digits and hyphens, no hyphen at either end.

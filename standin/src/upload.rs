@@ -2,6 +2,7 @@
 //! as it arrives, the object appears, the callback is fired, and its verdict decides the answer.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::put::check_md5;
 use crate::reply::{Reply, full};
 use crate::server::State;
 use crate::signature::UNRESERVED_PATH;
-use crate::store::{Bucket, Content, Description, Object, Received};
+use crate::store::{Bucket, Commit, Content, Description, Object, Received, on_disk};
 use crate::xml::Element;
 
 /// protocol: one request uploads at most 5 GiB.
@@ -41,17 +42,17 @@ pub(crate) struct Target {
 
 /// Writes a request's body to the disk.
 pub(crate) async fn receive(bucket: &Bucket, body: &mut Incoming) -> Result<Received, Error> {
-    let mut receiving = bucket.receive().await.map_err(Error::internal)?;
+    let mut receiving = bucket.receive().await.map_err(Error::disk)?;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| incomplete_body())?;
         if let Some(data) = frame.data_ref() {
             if receiving.size() + data.len() as u64 > LARGEST_UPLOAD {
                 return Err(too_large());
             }
-            receiving.write(data).await.map_err(Error::internal)?;
+            receiving.write(data).await.map_err(Error::disk)?;
         }
     }
-    receiving.finish().await.map_err(Error::internal)
+    receiving.finish().await.map_err(Error::disk)
 }
 
 /// Reads a request's body into memory, if it is no longer than `limit` bytes.
@@ -106,10 +107,42 @@ pub(crate) fn describe(key: &str, headers: &HeaderMap) -> Result<Description, Er
 /// The image properties that a callback asks for.
 ///
 /// A decoder that fails on hostile content costs the properties, not the upload.
-pub(crate) async fn image_for(callback: Option<&Callback>, content: impl FnOnce() -> Content) -> Option<Image> {
+pub(crate) async fn image_for(callback: Option<&Callback>, content: Content) -> Option<Image> {
     callback.filter(|callback| callback.asks_about_image())?;
-    let content = content();
     tokio::task::spawn_blocking(move || image_in(content)).await.ok().flatten()
+}
+
+/// An upload whose content has arrived and is what it should be.
+pub(crate) struct Arrived {
+    pub(crate) target: Target,
+    pub(crate) callback: Option<Callback>,
+    /// As the callback's variable of that name has it.
+    pub(crate) operation: &'static str,
+}
+
+impl Arrived {
+    /// Makes the object by `commit`, fires the callback and answers with its verdict; without one, with what `plain`
+    /// makes of the object. `content` gives what is committed.
+    ///
+    /// In a task of its own: an uploader that hangs up now neither tears the commit nor keeps the callback from being
+    /// fired.
+    pub(crate) async fn become_object(
+        self,
+        state: &Arc<State>,
+        content: Content,
+        commit: impl FnOnce(&Bucket) -> io::Result<Result<Arc<Object>, Error>> + Send + 'static,
+        plain: impl FnOnce(&Target, &Object) -> Reply + Send + 'static,
+    ) -> Result<Reply, Error> {
+        let Self { target, callback, operation } = self;
+        let (state, bucket) = (Arc::clone(state), Arc::clone(&target.bucket));
+        let finish = tokio::spawn(async move {
+            let image = image_for(callback.as_ref(), content).await;
+            let object = on_disk(move || commit(&bucket)).await??;
+            let plain = plain(&target, &object);
+            Uploaded { target: &target, object: &object, image, operation }.answer(&state, callback, plain).await
+        });
+        finish.await.map_err(Error::internal)?
+    }
 }
 
 /// An object that was just uploaded.
@@ -179,6 +212,14 @@ pub(crate) fn location(host: &str, target: &Target) -> String {
     match host.strip_prefix(target.bucket_name.as_str()).is_some_and(|rest| rest.starts_with('.')) {
         true => format!("http://{host}/{key}"),
         false => format!("http://{host}/{}/{key}", target.bucket_name),
+    }
+}
+
+/// The object that a commit made, unless it stopped at one that may not be replaced.
+pub(crate) fn stored(commit: Commit, key: &str) -> Result<Arc<Object>, Error> {
+    match commit {
+        Commit::Stored(object) => Ok(object),
+        Commit::Exists => Err(exists(key)),
     }
 }
 

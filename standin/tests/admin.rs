@@ -119,6 +119,23 @@ async fn a_web_page_can_neither_read_the_journal_nor_arm_a_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_the_bucket_stands_in_the_host_the_own_routes_are_keys_like_others() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = builder(&data).anonymous(true).start().await.unwrap();
+    for key in ["_standin/faults", "_standin/callback_pub_key_v1.pem"] {
+        let raw = |method: &str, host: &str| {
+            let request = format!("{method} /{key} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1\r\n\r\nx");
+            send_raw(standin.address(), request.as_bytes())
+        };
+        assert_eq!(raw("PUT", "examplebucket.localhost:9080").status(), 200);
+        assert_eq!(raw("GET", "examplebucket.oss-cn-hangzhou.aliyuncs.com").text(), "x");
+        assert_eq!(call("GET", key).send(&standin).text(), "x");
+        assert!(raw("GET", "localhost:9080").text().len() > 1);
+    }
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_journal_is_read_from_any_number_and_followed_until_the_end() {
     let data = tempfile::tempdir().unwrap();
     let standin = builder(&data).start().await.unwrap();

@@ -3,9 +3,13 @@
 
 mod common;
 
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::{CallbackServer, builder, call, ok, send_raw};
+use common::{CallbackServer, builder, call, eventually, ok, send_raw};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,5 +178,44 @@ async fn uploads_use_the_callback_that_a_policy_of_the_bucket_names() {
     assert_eq!(call("GET", "other").send(&standin).status(), 404);
     assert_eq!(policies("DELETE").send(&standin).status(), 204);
     assert_eq!(call("PUT", "k").body("x").callback(&named).send(&standin).status(), 404);
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_deleted_under_an_upload_stays_deleted_and_the_upload_is_told() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = builder(&data).anonymous(true).start().await.unwrap();
+    assert_eq!(call("PUT", "").bucket("new-bucket").send(&standin).status(), 200);
+    let mut upload = TcpStream::connect(standin.address()).unwrap();
+    upload.write_all(b"PUT /new-bucket/k HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nhal").unwrap();
+    let bodies = data.path().join("buckets/new-bucket/bodies");
+    eventually("the body is on its way to the disk", || fs::read_dir(&bodies).unwrap().count() == 1);
+
+    assert_eq!(call("DELETE", "").bucket("new-bucket").send(&standin).status(), 204);
+    // Another bucket of that name is none of the upload's business.
+    assert_eq!(call("PUT", "").bucket("new-bucket").send(&standin).status(), 200);
+    upload.write_all(b"ves").unwrap();
+    let mut answer = [0; 4096];
+    let count = upload.read(&mut answer).unwrap();
+    let answer = String::from_utf8(answer[..count].to_vec()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("<Code>NoSuchBucket</Code>"), "{answer}");
+    assert_eq!(call("GET", "").bucket("new-bucket").send(&standin).element("KeyCount"), "");
+    assert_eq!(call("DELETE", "").bucket("new-bucket").send(&standin).status(), 204);
+    standin.stop().await;
+
+    let standin = builder(&data).anonymous(true).start().await.unwrap();
+    assert_eq!(call("GET", "").bucket("new-bucket").send(&standin).element("Code"), "NoSuchBucket");
+    assert_eq!(fs::read_dir(data.path().join("buckets")).unwrap().count(), 1);
+    standin.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_remains_of_a_deleted_bucket_go_at_the_next_start() {
+    let data = tempfile::tempdir().unwrap();
+    let remains = data.path().join("buckets/gone.deleted/bodies");
+    fs::create_dir_all(&remains).unwrap();
+    fs::write(remains.join("x"), "x").unwrap();
+    let standin = builder(&data).start().await.unwrap();
+    assert_eq!(fs::read_dir(data.path().join("buckets")).unwrap().count(), 1);
     standin.stop().await;
 }

@@ -7,8 +7,9 @@ use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::{SECRET, builder, call, send_raw};
+use common::{CallbackServer, SECRET, builder, call, eventually, ok, send_raw};
 use oss_standin::{Standin, StartError};
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_is_answered_with_its_digests_and_read_back_as_described() {
@@ -470,6 +471,21 @@ async fn a_stand_in_that_was_stopped_has_let_go_of_its_data() {
         assert_eq!(call("PUT", "k").body("x").send(&standin).status(), 200);
         standin.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_the_stand_in_does_not_wait_for_a_late_callback() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = builder(&data).fault("callback-late=10m".parse().unwrap()).start().await.unwrap();
+    let server = CallbackServer::answering(vec![ok("{}")]);
+    let upload = call("PUT", "k").body("x").callback(&json!({"callbackUrl": server.url("/"), "callbackBody": "a"}));
+    let address = standin.address();
+    let uploader = std::thread::spawn(move || upload.send_to(address).text());
+    let object = data.path().join("buckets/examplebucket/objects");
+    eventually("the object is there", || std::fs::read_dir(&object).unwrap().count() == 1);
+    standin.stop().await;
+    assert_eq!((uploader.join().unwrap().as_str(), server.request().text().as_str()), ("{}", "a"));
+    builder(&data).start().await.unwrap().stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

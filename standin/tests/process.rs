@@ -5,11 +5,10 @@ mod common;
 
 use std::io::Cursor;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
-use common::{Call, CallbackServer, Message, builder, call, ok, send_raw};
+use common::{Call, CallbackServer, Message, builder, call, eventually, ok, send_raw};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use md5::{Digest as _, Md5};
 use oss_standin::Standin;
@@ -95,14 +94,6 @@ fn json_of(message: &Message) -> Value {
 fn assert_tidy(data: &Path) {
     let left = std::fs::read_dir(data.join("films")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "left in the folder for films");
-}
-
-fn wait_for(what: &str, condition: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < until, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -479,12 +470,27 @@ async fn ffmpeg_gets_the_film_in_a_folder_that_goes_with_it() {
     let answer = json_of(&post("k", "x-oss-async-process", &text).send(&standin));
     assert!(answer["TaskId"].as_str().unwrap().starts_with("MediaConvert-"));
     assert!(!answer["EventId"].as_str().unwrap().is_empty() && !answer["RequestId"].as_str().unwrap().is_empty());
-    wait_for("the conversion", || call("HEAD", "a.avi").send(&standin).status() == 200);
+    eventually("the conversion", || call("HEAD", "a.avi").send(&standin).status() == 200);
     let converted = call("GET", "a.avi").send(&standin);
     assert_eq!((converted.text().as_str(), converted.header("content-type")), ("result", "video/x-msvideo"));
     let notes = std::fs::read_to_string(folder.path().join("notes")).unwrap();
     assert!(notes.contains("-c:v libx265 -vf scale=1920:1080 -r 30"), "{notes}");
-    wait_for("tidying up", || std::fs::read_dir(data.path().join("films")).map_or(0, Iterator::count) == 0);
+    eventually("tidying up", || std::fs::read_dir(data.path().join("films")).map_or(0, Iterator::count) == 0);
+    standin.stop().await;
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_the_stand_in_does_not_wait_for_a_conversion() {
+    let (data, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let standin = builder(&data).ffmpeg(pretender(&folder, "exec sleep 600")).start().await.unwrap();
+    put(&standin, "k", "a film");
+    let text = format!("video/convert,f_avi|sys/saveas,o_{}", URL_SAFE.encode("k.avi"));
+    assert_eq!(post("k", "x-oss-async-process", &text).send(&standin).status(), 200);
+    eventually("the conversion has begun", || folder.path().join("notes").exists());
+    standin.stop().await;
+    let standin = builder(&data).start().await.unwrap();
+    assert_eq!(call("HEAD", "k.avi").send(&standin).status(), 404);
     standin.stop().await;
 }
 
@@ -533,7 +539,7 @@ async fn the_real_ffmpeg_takes_snapshots_and_converts_where_it_is_installed() {
     }
     let text = format!("video/convert,f_mov,vcodec_h264,s_32x24,an_1|sys/saveas,o_{}", URL_SAFE.encode("k.mov"));
     json_of(&post("k.mp4", "x-oss-async-process", &text).send(&standin));
-    wait_for("the conversion", || call("HEAD", "k.mov").send(&standin).status() == 200);
+    eventually("the conversion", || call("HEAD", "k.mov").send(&standin).status() == 200);
     assert_eq!(call("HEAD", "k.mov").send(&standin).header("content-type"), "video/quicktime");
     assert_eq!(picture(&get(&standin, "k.mov", "video/snapshot,t_0")).dimensions(), (32, 24));
 
@@ -544,7 +550,7 @@ async fn the_real_ffmpeg_takes_snapshots_and_converts_where_it_is_installed() {
     put(&standin, "picture", encoded(&flag(20, 10), ImageFormat::Png));
     let text = format!("video/convert,f_avi,vcodec_mpeg4|sys/saveas,o_{}", URL_SAFE.encode("old.avi"));
     json_of(&post("k.mp4", "x-oss-async-process", &text).send(&standin));
-    wait_for("the conversion", || call("HEAD", "old.avi").send(&standin).status() == 200);
+    eventually("the conversion", || call("HEAD", "old.avi").send(&standin).status() == 200);
     for key in ["list", "playlist", "picture", "old.avi"] {
         let refused = get(&standin, key, "video/snapshot,t_0");
         assert_eq!((refused.status(), refused.element("Message").as_str()), (400, "not supported format"), "{key}");

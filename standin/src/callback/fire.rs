@@ -28,6 +28,7 @@ use crate::fault::{CallbackFault, Faults, Subject};
 use crate::journal::{Happened, Recorder, milliseconds_since, remembered, remembered_path};
 use crate::key::CallbackKey;
 use crate::raw::Observed;
+use crate::server::Stopping;
 
 /// The longest answer head that is read, in bytes, and the most header lines in it.
 const LONGEST_HEAD: usize = 64 * 1024;
@@ -47,6 +48,7 @@ pub(crate) struct Callbacks {
     pub(crate) tls: Tls,
     pub(crate) faults: Arc<Faults>,
     pub(crate) recorder: Arc<Recorder>,
+    pub(crate) stopping: Stopping,
     /// Counts the callbacks that are through: who is to be overtaken waits for the next.
     pub(crate) through: watch::Sender<u64>,
 }
@@ -226,7 +228,11 @@ impl Delivery<'_> {
                 self.written_down(lost).await
             }
             Some(CallbackFault::Late(delay)) => {
-                tokio::time::sleep(*delay).await;
+                tokio::select! {
+                    () = tokio::time::sleep(*delay) => {}
+                    // Who stops the stand-in does not wait for this.
+                    () = self.callbacks.stopping.asked() => {}
+                }
                 self.written_down(self.send()).await
             }
             Some(CallbackFault::Doubled) => {

@@ -86,6 +86,7 @@ pub(super) struct NewObject {
 /// One bucket.
 #[derive(Debug)]
 pub(crate) struct Bucket {
+    name: String,
     directory: PathBuf,
     objects: PathBuf,
     pub(super) bodies: PathBuf,
@@ -144,6 +145,7 @@ impl Bucket {
             fs::remove_file(bodies.join(stray))?;
         }
         Ok(Self {
+            name: directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             directory: directory.to_owned(),
             objects,
             bodies,
@@ -154,11 +156,16 @@ impl Bucket {
         })
     }
 
-    /// Lets nothing more be written, if there is neither an object nor an upload in the bucket; false if there is.
-    pub(super) fn close(&self) -> bool {
-        let mut closed = self.writing();
-        *closed = self.index().is_empty() && self.uploads.is_empty();
-        *closed
+    /// Takes the bucket off the disk by `remove` and lets nothing more be written, if there is neither an object nor an
+    /// upload in it; false if there is.
+    pub(super) fn delete_itself(&self, remove: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
+        let mut deleted = self.writing()?;
+        if !self.index().is_empty() || !self.uploads.is_empty() {
+            return Ok(false);
+        }
+        remove()?;
+        *deleted = true;
+        Ok(true)
     }
 
     pub(crate) fn settings(&self) -> Arc<Settings> {
@@ -167,8 +174,7 @@ impl Bucket {
 
     /// Changes the settings, durably. Blocks on the disk.
     pub(crate) fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> io::Result<()> {
-        let closed = self.writing();
-        check_open(*closed)?;
+        let _writing = self.writing()?;
         let mut settings = Settings::clone(&self.settings());
         change(&mut settings);
         let unfinished = self.directory.join("settings.unfinished");
@@ -179,7 +185,10 @@ impl Bucket {
 
     /// Begins a body; it is removed again unless it is committed.
     pub(crate) async fn receive(&self) -> io::Result<Receiving> {
-        Receiving::begin(&self.bodies).await
+        let begun = Receiving::begin(&self.bodies).await;
+        // Without a bucket there is no folder either, and that is what should be said. Nobody waits here for long: who
+        // writes cannot find the folder gone.
+        begun.or_else(|cause| self.writing().and(Err(cause)))
     }
 
     /// Makes a received body the content of an object, durably. Blocks on the disk.
@@ -216,8 +225,7 @@ impl Bucket {
     }
 
     fn commit_as(&self, object: NewObject, received: Received) -> io::Result<Commit> {
-        let closed = self.writing();
-        check_open(*closed)?;
+        let _writing = self.writing()?;
         if !object.description.overwrite && self.find(&object.description.key).is_some() {
             return Ok(Commit::Exists);
         }
@@ -266,7 +274,7 @@ impl Bucket {
 
     /// Removes objects, durably; no error for those that are not there. Blocks on the disk.
     pub(crate) fn delete(&self, keys: &[String]) -> io::Result<()> {
-        let _writing = self.writing();
+        let _writing = self.writing()?;
         let mut removed = Vec::new();
         for key in keys.iter().filter(|key| self.find(key).is_some()) {
             fs::remove_file(self.metadata_path(key))?;
@@ -291,8 +299,13 @@ impl Bucket {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn writing(&self) -> MutexGuard<'_, bool> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Held by whoever changes the bucket, one at a time. Fails once the bucket is deleted.
+    pub(super) fn writing(&self) -> io::Result<MutexGuard<'_, bool>> {
+        let deleted = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        match *deleted {
+            true => Err(io::Error::other(BucketDeleted { name: self.name.clone() })),
+            false => Ok(deleted),
+        }
     }
 
     fn metadata_path(&self, key: &str) -> PathBuf {
@@ -321,11 +334,11 @@ impl Index<'_> {
     }
 }
 
-pub(super) fn check_open(closed: bool) -> io::Result<()> {
-    match closed {
-        true => Err(io::Error::other("the bucket was deleted")),
-        false => Ok(()),
-    }
+/// Why nothing more can be written to a bucket: it was deleted while a request was under way.
+#[derive(Debug, thiserror::Error)]
+#[error("the bucket {name} was deleted")]
+pub(crate) struct BucketDeleted {
+    pub(crate) name: String,
 }
 
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {

@@ -20,7 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::body::{Body, Content, Piece, Received};
-use super::bucket::{Bucket, Commit, Description, Kind, NewObject, check_open, read_json};
+use super::bucket::{Bucket, Commit, Description, Kind, NewObject, read_json};
 use super::{replace, sync_directory};
 
 /// The file that makes a folder an upload.
@@ -175,8 +175,7 @@ fn read_upload(path: &Path) -> io::Result<Option<Pending>> {
 impl Bucket {
     /// Begins an upload, durably; `None` if the object exists and may not be overwritten. Blocks on the disk.
     pub(crate) fn begin_upload(&self, description: Description) -> io::Result<Option<Arc<MultipartUpload>>> {
-        let closed = self.writing();
-        check_open(*closed)?;
+        let _writing = self.writing()?;
         if !description.overwrite && self.find(&description.key).is_some() {
             return Ok(None);
         }
@@ -196,7 +195,7 @@ impl Bucket {
     /// Makes a received body a part, durably, in place of a former one with its number; `None` if there is no such
     /// upload. Blocks on the disk.
     pub(crate) fn add_part(&self, id: &str, key: &str, number: u32, received: Received) -> io::Result<Option<Part>> {
-        let _writing = self.writing();
+        let _writing = self.writing()?;
         if !self.uploads.has(id, key) {
             return Ok(None);
         }
@@ -249,8 +248,7 @@ impl Bucket {
         whole: Whole,
         overwrite: bool,
     ) -> io::Result<Completion> {
-        let closed = self.writing();
-        check_open(*closed)?;
+        let _writing = self.writing()?;
         let Some(pending) = self.uploads.find(id, key) else { return Ok(Completion::NoSuchUpload) };
         if parts.iter().any(|part| pending.parts.get(&part.number) != Some(part)) {
             return Ok(Completion::PartsChanged);
@@ -283,7 +281,7 @@ impl Bucket {
 
     /// Removes an upload with all its parts; false if there is none. Blocks on the disk.
     pub(crate) fn abort_upload(&self, id: &str, key: &str) -> io::Result<bool> {
-        let _writing = self.writing();
+        let _writing = self.writing()?;
         let Some(pending) = self.uploads.find(id, key) else { return Ok(false) };
         self.uploads.end(id)?;
         self.uploads.clear(id);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,6 +19,15 @@ pub const SECRET: &str = "localTestSecret";
 
 pub fn builder(data: &tempfile::TempDir) -> Builder {
     Standin::builder().bucket("examplebucket").data(data.path()).listen("127.0.0.1:0").credentials(ID, SECRET)
+}
+
+/// Waits for a condition, and fails if it does not come true.
+pub fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < until, "not so after a minute: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// One message off the wire.
