@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import Program
-from standin_checks import Refused
+from judge import Habits, Refused
 
 SECONDS = 60
 
@@ -22,10 +22,10 @@ class Agent:
     Base64 on the way; those it returns are named `data`.
     """
 
-    def __init__(
-        self, name: str, command: list[str], does: Iterable[str], raises_203: bool, settings: dict[str, Any]
-    ) -> None:
-        self.name, self.does, self.raises_203 = name, frozenset(does), raises_203
+    habits = Habits()
+
+    def __init__(self, name: str, command: list[str], does: Iterable[str], settings: dict[str, Any]) -> None:
+        self.name, self.does = name, frozenset(does)
         self._program = Program([*command, json.dumps(settings)], stdin=subprocess.PIPE)
 
     def do(self, operation: str, **arguments: Any) -> dict[str, Any]:

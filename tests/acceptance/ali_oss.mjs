@@ -1,5 +1,5 @@
-// What ali-oss does with the stand-in, the same in Node and in a browser: each operation that standin_checks.py names is
-// a method. Bytes come and go as Base64.
+// What ali-oss does with the stand-in, the same in Node and in a browser: each operation that standin_checks.py names
+// is a method. Bytes come and go as Base64.
 
 const EXPIRES_SECONDS = 300;
 
@@ -63,11 +63,11 @@ export class AliOss {
 
   shown({ res, data }) {
     // As it came: what ali-oss makes of it has lost the last digits of the CRC-64.
-    const text = data === undefined ? undefined : this.Buffer.from(res.data).toString();
-    if (text !== undefined && JSON.stringify(JSON.parse(text)) !== JSON.stringify(data)) {
-      throw new Error(`the callback's answer is ${text}, and ali-oss gives ${JSON.stringify(data)}`);
+    const answer = data === undefined ? undefined : this.Buffer.from(res.data).toString();
+    if (answer !== undefined && JSON.stringify(JSON.parse(answer)) !== JSON.stringify(data)) {
+      throw new Error(`the callback's answer is ${answer}, and ali-oss gives ${JSON.stringify(data)}`);
     }
-    return { status: res.status, etag: res.headers.etag, request_id: res.headers["x-oss-request-id"], text };
+    return { status: res.status, etag: res.headers.etag, request_id: res.headers["x-oss-request-id"], answer };
   }
 
   async put({ key, data, ...given }) {

@@ -280,28 +280,3 @@ def fetch_json(request: urllib.request.Request, seconds: float = 15) -> tuple[in
         return status, json.loads(text)
     except ValueError:
         raise AssertionError(f"{request.full_url}: expected JSON, saw status {status} and {text!r}") from None
-
-
-def callback_body(body_type: str) -> str:
-    """A template with every system variable and one of our own."""
-    names = {
-        "bucket": "bucket",
-        "object": "object",
-        "etag": "etag",
-        "size": "size",
-        "mimeType": "mimeType",
-        "imageInfo.height": "imageInfo.height",
-        "imageInfo.width": "imageInfo.width",
-        "imageInfo.format": "imageInfo.format",
-        "crc64": "crc64",
-        "contentMd5": "contentMd5",
-        "vpcId": "vpcId",
-        "clientIp": "clientIp",
-        "reqId": "reqId",
-        "operation": "operation",
-        "uid": "x:uid",
-    }
-    if body_type == "application/json":
-        # OSS itself puts the quotes around strings.
-        return "{" + ",".join(f'"{name}":${{{variable}}}' for name, variable in names.items()) + "}"
-    return "&".join(f"{name}=${{{variable}}}" for name, variable in names.items())

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import hmac
 import http.client
-import json
 import random
 import re
 import sys
@@ -27,7 +26,7 @@ from oss2.utils import Crc64
 
 from harness import Suite, expect, expect_that
 from receiver import FORM
-from standin import Standin, standin, template
+from standin import Standin, base64_json, callback_to, standin
 
 MIB = 1024 * 1024
 BLOCK, PART = MIB, 64 * MIB
@@ -155,12 +154,7 @@ def peak_memory(standin: Standin) -> int:
 
 
 def callback_headers(standin: Standin) -> dict[str, str]:
-    callback = {
-        "callbackUrl": standin.receiver.url,
-        "callbackBody": template(FORM, {}),
-        "callbackBodyType": FORM,
-    }
-    return {"x-oss-callback": base64.b64encode(json.dumps(callback).encode()).decode()}
+    return {"x-oss-callback": base64_json(callback_to(standin.receiver.url, FORM, {}))}
 
 
 def check_upload(standin: Standin, content: Content) -> None:

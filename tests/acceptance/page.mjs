@@ -53,7 +53,7 @@ class InPage extends AliOss {
           status: request.status,
           etag: request.getResponseHeader("ETag"),
           request_id: request.getResponseHeader("x-oss-request-id"),
-          text: request.responseText,
+          answer: request.responseText,
           sent,
         });
       request.onerror = () => reject(new Error("the browser kept the answer from the page"));

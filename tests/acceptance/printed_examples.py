@@ -3,8 +3,8 @@
 
     python3 printed_examples.py [path of oss-callback-dev]
 
-An example begins with a line `# curl`, `# Python` or `# Node` and ends at an empty line. Each is pasted into a shell as it is;
-this interpreter is its python3, and node_modules beside this file serve Node.
+An example begins with a line `# curl`, `# Python` or `# Node` and ends at an empty line. Each is pasted into a shell as
+it is; this interpreter is its python3, and node_modules beside this file serve Node.
 """
 
 from __future__ import annotations

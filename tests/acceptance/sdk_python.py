@@ -6,30 +6,22 @@ python3 sdk_python.py [path of oss-callback-dev]
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import alibabacloud_oss_v2 as oss
 
-from harness import Loop, Suite, callback_body, expect, expect_that, loop
+from harness import Loop, Suite, expect, expect_that, loop
 from pictures import Picture, all_pictures, faults
+from receiver import FAILURES, FORM, JSON, receiving
+from standin import base64_json, callback_to
 
 ANSWER_SECONDS = 5
-FORM, JSON = "application/x-www-form-urlencoded", "application/json"
-UID = "user 7/ü"
+CUSTOM = {"x:uid": "user 7/ü"}
 TEXT_KEY = "docs/read me & höre.txt"
-
-
-def base64_json(value: dict[str, Any]) -> str:
-    return base64.b64encode(json.dumps(value).encode()).decode()
 
 
 class Uploader:
@@ -48,11 +40,7 @@ class Uploader:
     def put(
         self, key: str, data: bytes, mime: str, body_type: str = FORM, url: str | None = None
     ) -> oss.PutObjectResult:
-        callback = {
-            "callbackUrl": url or self.ready["callback_url"],
-            "callbackBody": callback_body(body_type),
-            "callbackBodyType": body_type,
-        }
+        callback = callback_to(url or self.ready["callback_url"], body_type, CUSTOM)
         return self.client.put_object(
             oss.PutObjectRequest(
                 bucket=self.ready["bucket"],
@@ -60,7 +48,7 @@ class Uploader:
                 body=data,
                 content_type=mime,
                 callback=base64_json(callback),
-                callback_var=base64_json({"x:uid": UID}),
+                callback_var=base64_json(CUSTOM),
             )
         )
 
@@ -118,7 +106,7 @@ def check_record(running: Loop, answer: dict[str, Any]) -> None:
     same = ["bucket", "object", "etag", "size", "mime", "generation", "confirmed"]
     expect("the record", {name: record.get(name) for name in same}, {name: answer[name] for name in same})
     expect("its state", record["state"], answer["status"])
-    expect("its custom variables", record["custom"].get("uid"), UID)
+    expect("its custom variables", record["custom"].get("uid"), CUSTOM["x:uid"])
     ledger = {entry["name"]: entry for entry in record.get("thumbnails") or []}
     for thumbnail in answer.get("thumbnails") or []:
         entry = ledger.get(thumbnail["name"], {})
@@ -142,54 +130,9 @@ def check_survival(running: Loop, keys: list[str]) -> None:
     expect("the records after kill -9", {key: running.record(key) for key in keys}, before)
 
 
-class ScriptedAnswers(BaseHTTPRequestHandler):
-    """A callback server with the faults that OSS must not fall for. The path names the fault."""
-
-    released = threading.Event()
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        getattr(self, self.path.strip("/").replace("-", "_"))()
-
-    def status_500(self) -> None:
-        self.answer(500, b'{"error":"scripted"}')
-
-    def not_json(self) -> None:
-        self.answer(200, b"<html>fine</html>")
-
-    def no_length(self) -> None:
-        self.answer(200, b'{"status":"fine"}', with_length=False)
-
-    def never(self) -> None:
-        self.released.wait(60)
-
-    def answer(self, status: int, body: bytes, with_length: bool = True) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", JSON)
-        if with_length:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextmanager
-def scripted_server() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), ScriptedAnswers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        ScriptedAnswers.released.set()
-        server.shutdown()
-        server.server_close()
-
-
-def check_failed_callback(uploader: Uploader, url: str, message: str) -> None:
+def check_failed_callback(uploader: Uploader, url: str, key: str, message: str) -> None:
     """The client hears of it, and the object stays. This SDK takes a 203 for success: its users must look."""
-    key, data = f"failed/{url.rpartition('/')[2]}.txt", b"kept all the same\n"
+    data = b"kept all the same\n"
     result = uploader.put(key, data, "text/plain", url=url)
     expect("the status of the upload", result.status_code, 203)
     expect_that(
@@ -197,14 +140,6 @@ def check_failed_callback(uploader: Uploader, url: str, message: str) -> None:
     )
     expect_that(bool(re.search(message, result.callback_result)), f"a message like {message!r}", result.callback_result)
     expect("the size of the object by HEAD", uploader.size(key), len(data))
-
-
-FAILURES = {
-    "status-500": r"Error status : 500\.",
-    "not-json": r"Response body is not valid json format\.",
-    "no-length": r"missing content-length",
-    "never": r"timeout|Cost too long time",
-}
 
 
 def main() -> int:
@@ -221,11 +156,11 @@ def main() -> int:
         suite.run("records need the token", check_token, running, "docs/plain.txt")
         suite.run("records outlive kill -9", check_survival, running, list(answers))
         uploader = Uploader(running.ready)
-        with scripted_server() as server:
-            for fault, message in FAILURES.items():
-                suite.run(
-                    f"a callback that answers {fault}", check_failed_callback, uploader, f"{server}/{fault}", message
-                )
+        # It is only to fail: what callbacks say and prove is tried on oss-standin.
+        with receiving(key_url="") as receiver:
+            for mode, message in FAILURES.items():
+                name, url, key = f"a callback that answers {mode}", receiver.url_of(mode), f"failed/{mode}.txt"
+                suite.run(name, check_failed_callback, uploader, url, key, message)
     return suite.finish()
 
 

@@ -6,15 +6,12 @@ python3 sdk_rust.py [path of oss-standin]
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 
 from harness import TARGET, Suite, expect, expect_that
+from judge import Habits, content_md5, etag_of
 from receiver import FAILURES
 from sdk_programs import (
     CLIENTS,
@@ -22,15 +19,16 @@ from sdk_programs import (
     LISTED,
     TEXT,
     Report,
+    Reports,
     Sdk,
+    build,
     check_deleting,
     check_headers,
+    check_presigned_get,
     check_range,
     check_sdk,
     content_of,
-    expect_no_error,
-    expect_stored,
-    reporting,
+    expect_read_back,
 )
 from standin import Standin, standin
 
@@ -41,39 +39,23 @@ ALI_OSS_RS = Sdk(
     "ali-oss-rs",
     [f"{BUILT}/debug/ali-oss-rs-client"],
     "ApiError",
-    error_has_status=False,
-    failed_callback_is_error=False,
-    offered=("put-bytes", "put-file", "put-token", "multipart", "presigned-v4", "presigned-token"),
+    Habits(raises_203=False, error_has_status=False),
+    uploads=("put-bytes", "put-file", "put-token", "multipart", "presigned-v4", "presigned-token"),
     failing=(*(f"put {mode}" for mode in FAILURES), "multipart 500", "presigned-v4 500"),
     further_checks=("copying", "bucket info"),
 )
 
 
-def build() -> None:
-    built = subprocess.run(
-        ["cargo", "build", "--manifest-path", MANIFEST, "--locked"],
-        env={**os.environ, "CARGO_TARGET_DIR": str(BUILT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if built.returncode:
-        raise AssertionError(f"cargo build ended with {built.returncode}: {built.stderr[-2000:]}")
-
-
 def check_written(report: Report) -> None:
     """Read back as it was, and described as it is."""
-    expect_no_error(report)
-    expect_stored(report)
-    _, data = content_of(report["key"])
-    expect("size and date", (report["size"], report["dated"]), (len(data), True))
+    expect_read_back(report)
+    expect("size and date", (report["size"], report["dated"]), (len(content_of(report["key"])), True))
 
 
 def check_written_at_once(report: Report) -> None:
     check_written(report)
-    md5 = hashlib.md5(content_of(report["key"])[1], usedforsecurity=False)
-    seen = report["md5"], report["etag"]
-    expect("MD5 and ETag", seen, (base64.b64encode(md5.digest()).decode(), f'"{md5.hexdigest().upper()}"'))
+    data = content_of(report["key"])
+    expect("MD5 and ETag", (report["md5"], report["etag"]), (content_md5(data), f'"{etag_of(data)}"'))
 
 
 def check_written_in_parts(report: Report) -> None:
@@ -83,28 +65,19 @@ def check_written_in_parts(report: Report) -> None:
 
 
 def check_aborted(report: Report) -> None:
-    expect_no_error(report)
     expect("whether there is an object", report["left"], False)
 
 
 def check_last_bytes(report: Report) -> None:
-    expect_no_error(report)
     expect("the last bytes", report["text"].encode(), TEXT[12:17])
 
 
-def check_same_version(report: Report) -> None:
-    expect_no_error(report)
-    expect_stored(report)
-
-
 def check_presigned_read(report: Report) -> None:
-    expect_no_error(report)
-    expect("status and content", (report["status"], report["answer"].encode()), (200, TEXT))
+    check_presigned_get(report)
     expect("the disposition that was asked for", report["content_disposition"], 'inline; filename="ü.txt"')
 
 
 def check_presigned_stat(report: Report) -> None:
-    expect_no_error(report)
     seen = report["status"], report["size"], report["answer"]
     expect("status, size, content", seen, (200, str(len(TEXT)), ""))
 
@@ -113,7 +86,6 @@ def listing_of(*entries: str) -> Callable[[Report], None]:
     """The check that these, and nothing else, are listed. OpenDAL puts the folders of a page first."""
 
     def check(report: Report) -> None:
-        expect_no_error(report)
         wanted = [[path, None if path.endswith("/") else len(path.encode())] for path in sorted(entries)]
         expect("paths and sizes", sorted(report["entries"], key=lambda entry: entry[0]), wanted)
 
@@ -121,19 +93,14 @@ def listing_of(*entries: str) -> Callable[[Report], None]:
 
 
 def check_many(report: Report) -> None:
-    expect_no_error(report)
     expect("how many are listed, and left at the end", (report["listed"], report["left"]), (report["made"], 0))
 
 
-def refused_as(kind: str, said: str) -> Callable[[Report], None]:
-    """The check of OpenDAL's kind of the error, and of what OSS said, which is part of the message."""
-
-    def check(report: Report) -> None:
-        error = report.get("error") or {}
-        expect(f"the kind of {error}", error.get("type"), kind)
-        expect_that(bool(re.search(said, error["message"])), f"an error that says {said}", error["message"])
-
-    return check
+def check_refused(report: Report, kind: str, said: str) -> None:
+    """OpenDAL's kind of the error, and what OSS said, which is part of the message."""
+    error = report.get("error") or {}
+    expect(f"the kind of {error}", error.get("type"), kind)
+    expect_that(bool(re.search(said, error["message"])), f"an error that says {said}", error["message"])
 
 
 OPENDAL_CHECKS = {
@@ -149,15 +116,7 @@ OPENDAL_CHECKS = {
     "range": check_range,
     "range at the end": check_last_bytes,
     "read in chunks": check_written_at_once,
-    "same version": check_same_version,
-    "missing object": refused_as("NotFound", "NoSuchKey"),
-    "missing object's head": refused_as("NotFound", "404"),
-    "missing bucket": refused_as("NotFound", "NoSuchBucket"),
-    "other secret": refused_as("PermissionDenied", "SignatureDoesNotMatch"),
-    "other key id": refused_as("PermissionDenied", "InvalidAccessKeyId"),
-    "unchanged": refused_as("ConditionNotMatch", "304"),
-    "other version": refused_as("ConditionNotMatch", "PreconditionFailed"),
-    "not to be overwritten": refused_as("ConditionNotMatch", "FileAlreadyExists"),
+    "same version": expect_read_back,
     "presigned read": check_presigned_read,
     "presigned stat": check_presigned_stat,
     "presigned write": check_written_at_once,
@@ -169,17 +128,31 @@ OPENDAL_CHECKS = {
     "batch deleting": listing_of(),
     "many": check_many,
 }
+OPENDAL_REFUSALS = {
+    "missing object": ("NotFound", "NoSuchKey"),
+    "missing object's head": ("NotFound", "404"),
+    "missing bucket": ("NotFound", "NoSuchBucket"),
+    "other secret": ("PermissionDenied", "SignatureDoesNotMatch"),
+    "other key id": ("PermissionDenied", "InvalidAccessKeyId"),
+    "unchanged": ("ConditionNotMatch", "304"),
+    "other version": ("ConditionNotMatch", "PreconditionFailed"),
+    "not to be overwritten": ("ConditionNotMatch", "FileAlreadyExists"),
+}
 
 
 def check_opendal(suite: Suite, running: Standin) -> None:
-    run = reporting(suite, running, "opendal", [f"{BUILT}/debug/opendal-client"])
+    reports = Reports(suite, running, "opendal", [f"{BUILT}/debug/opendal-client"])
     for step, check in OPENDAL_CHECKS.items():
-        run(step, check)
+        reports.succeeded(step, check)
+    for step, (kind, said) in OPENDAL_REFUSALS.items():
+        reports.run(step, check_refused, kind, said)
+    reports.finish()
 
 
 def main() -> int:
     suite = Suite("Rust clients")
-    suite.run("the clients build", build)
+    command = ["cargo", "build", "--manifest-path", str(MANIFEST), "--locked"]
+    suite.run("the clients build", lambda: build(*command, CARGO_TARGET_DIR=str(BUILT)))
     with standin(suite) as running:
         check_sdk(suite, running, ALI_OSS_RS)
         check_opendal(suite, running)

@@ -1,4 +1,4 @@
-"""A running `oss-standin` over fresh data, with a callback receiver beside it, for the scripts that try clients on it."""
+"""A running `oss-standin` over fresh data, with a callback receiver beside it, for the scripts that try clients."""
 
 from __future__ import annotations
 
@@ -95,6 +95,15 @@ def template(body_type: str, custom: dict[str, str]) -> str:
         # OSS itself puts the quotes around strings.
         return "{" + ",".join(f'"{field}":${{{name}}}' for field, name in names.items()) + "}"
     return "&".join(f"{field}=${{{name}}}" for field, name in names.items())
+
+
+def callback_to(url: str, body_type: str, custom: dict[str, str]) -> dict[str, str]:
+    """The parameter `callback` as every SDK takes it, before it is encoded."""
+    return {"callbackUrl": url, "callbackBody": template(body_type, custom), "callbackBodyType": body_type}
+
+
+def base64_json(value: Any) -> str:
+    return base64.b64encode(json.dumps(value).encode()).decode()
 
 
 def as_sent(wanted: dict[str, Any], body_type: str) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Browser {
         came_back: origin === this.origin && pathname === "/done",
         status: response.status(),
         query: Object.fromEntries(searchParams),
-        text: await response.text(),
+        answer: await response.text(),
       };
     } finally {
       await this.open();

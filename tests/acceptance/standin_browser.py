@@ -6,24 +6,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from agent import Agent
 from harness import HERE, Suite, expect, expect_that
+from judge import CUSTOM, Upload, etag_of
 from receiver import FORM, JSON
-from standin import Standin, standin
-from standin_checks import CUSTOM, Checks, base64_json, post_fields_v4
+from standin import Standin, base64_json, standin
+from standin_checks import Checks, in_an_hour, post_fields_v4
 from standin_node import ali_oss, settings
 
 DOES = {
-    *("put", "put_file", "multipart", "upload_file", "callback"),
-    *("presign_put", "presign_get", "presign_callback", "post_fields"),
+    *("put", "put_file", "multipart", "upload_file", "presign_put", "presign_get", "post_fields"),
     *("get", "get_range", "get_unless", "image_info"),
     *("list_v1", "list_v2", "delete", "delete_many"),
 }
@@ -35,7 +30,7 @@ def page(standin: Standin, version: str) -> Agent:
     # The browser's build signs forms by version 4 only.
     does = DOES if version == "v4" else DOES - {"post_fields"}
     command = ["node", str(HERE / "standin_browser.mjs")]
-    return Agent(f"ali-oss in a page {version}", command, does, True, settings(standin, version, path_style=True))
+    return Agent(f"ali-oss in a page {version}", command, does, settings(standin, version, path_style=True))
 
 
 class PageChecks(Checks):
@@ -67,18 +62,15 @@ class PageChecks(Checks):
         signed = self.client.do("presign_put", key=key, mime="text/x-mine", metadata={"colour": "blue"})
         status, answered, body = self.send("PUT", signed["url"], signed["headers"], b"12345")
         expect(f"the status ({body!r})", status, 200)
-        md5 = hashlib.md5(b"12345", usedforsecurity=False).hexdigest().upper()
-        expect("the ETag that the page can read", answered.get("etag"), f'"{md5}"')
+        expect("the ETag that the page can read", answered.get("etag"), f'"{etag_of(b"12345")}"')
         expect_that(bool(answered.get("x-oss-request-id")), "x-oss-request-id", answered)
-        headers = self.describe(key)["headers"]
-        expect("the header as stored", headers.get("x-oss-meta-colour"), "blue")
+        expect("the header as stored", self.judge.head(key).get("x-oss-meta-colour"), "blue")
 
     def fields(self, key: str, more: dict[str, str]) -> dict[str, str]:
         """A form that OSS takes, signed by version 4, with its callback bound by the policy."""
-        expiration = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         conditions: list[Any] = [{"bucket": self.standin.bucket}, ["eq", "$key", key]]
         conditions += [{"callback": more["callback"]}] if "callback" in more else []
-        signed = post_fields_v4(self.standin, {"expiration": expiration, "conditions": conditions})
+        signed = post_fields_v4(self.standin, {"expiration": in_an_hour(), "conditions": conditions})
         return {"key": key, **signed, **more}
 
     @property
@@ -86,32 +78,28 @@ class PageChecks(Checks):
         return f"{self.standin.endpoint}/{self.standin.bucket}"
 
     def check_xhr(self, body_type: str) -> None:
-        key, data = self.key("by xhr ü.txt"), b"chosen by somebody\r\n\r\n--"
-        more = {"callback": base64_json(self.callback(body_type)), **CUSTOM, "Content-Type": "text/goes-last"}
-        shown = self.client.do("xhr_form", url=self.url, fields=self.fields(key, more), data=data, type="text/x-xhr")
-        expect("the status", shown["status"], 200)
+        upload = Upload("form", self.key("by xhr ü.txt"), b"chosen by somebody\r\n\r\n--", "text/x-xhr", body_type)
+        more = {"callback": base64_json(self.judge.callback(body_type)), **CUSTOM, "Content-Type": "text/goes-last"}
+        fields = self.fields(upload.key, more)
+        shown = self.client.do("xhr_form", url=self.url, fields=fields, data=upload.data, type=upload.mime)
         expect_that(bool(shown["etag"] and shown["request_id"]), "ETag and request's number for the page", shown)
-        expect_that(shown["sent"] > len(data), "progress", shown["sent"])
-        self.expect_callback(key, data, "text/x-xhr", "PostObject", body_type, shown)
-        expect("the content as stored", self.stored(key), data)
+        expect_that(shown["sent"] > len(upload.data), "progress", shown["sent"])
+        self.judge.succeeded(upload, shown)
 
     def check_redirect(self) -> None:
         key, data = self.key("redirected ü.txt"), b"without any script"
         shown = self.client.do("submit", url=self.url, fields=self.fields(key, {}), data=data, redirect=True)
         # That the page is told is not documented: S3 does so.
         expect_that(shown["came_back"], "the page that the form names", shown)
-        wanted = {"bucket": self.standin.bucket, "key": key, "etag": '"' + self.describe(key)["etag"] + '"'}
+        wanted = {"bucket": self.standin.bucket, "key": key, "etag": self.judge.head(key)["etag"]}
         expect("what it is told", shown["query"], wanted)
-        expect("the content as stored", self.stored(key), data)
+        expect("the content as stored", self.judge.stored(key), data)
 
     def check_plain_form(self) -> None:
-        key, data = self.key("plain ü.txt"), b"without any script"
-        fields = self.fields(key, {"callback": base64_json(self.callback(JSON)), **CUSTOM})
-        shown = self.client.do("submit", url=self.url, fields=fields, data=data, redirect=False)
-        expect("the status", shown["status"], 200)
-        received = self.receiver.take_of(key)
-        expect("the answer that is shown", json.loads(shown["text"])["variables"], received.variables)
-        expect("the content as stored", self.stored(key), data)
+        upload = Upload("form", self.key("plain ü.txt"), b"without any script", "application/octet-stream", JSON)
+        fields = self.fields(upload.key, {"callback": base64_json(self.judge.callback(JSON)), **CUSTOM})
+        shown = self.client.do("submit", url=self.url, fields=fields, data=upload.data, redirect=False)
+        self.judge.succeeded(upload, shown)
 
 
 def check_kept_out(client: Agent) -> None:
@@ -126,13 +114,13 @@ def check_kept_out(client: Agent) -> None:
 
 def main() -> int:
     suite = Suite("Chromium on the stand-in")
-    with standin(suite) as running, TemporaryDirectory() as files:
+    with standin(suite) as running:
         for version in ("v1", "v4"):
             with page(running, version) as client:
-                PageChecks(suite, running, client, Path(files)).all()
-    with standin(suite, "--strict-cors") as running, TemporaryDirectory() as files:
+                PageChecks(suite, running, client).all()
+    with standin(suite, "--strict-cors") as running:
         with page(running, "v4") as client, ali_oss(running, "v4") as owner:
-            checks = PageChecks(suite, running, client, Path(files))
+            checks = PageChecks(suite, running, client)
             suite.run("a page is kept out of a bucket without CORS rules", check_kept_out, client)
             suite.run("the owner lets pages in", lambda: owner.do("allow_pages", headers=EXPOSED))
             suite.run("then a page uploads", checks.check_upload, "put", JSON)
