@@ -2,7 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, unreachable_pub)]
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
@@ -73,6 +73,16 @@ impl Message {
     }
 }
 
+/// Reads again where a signal came between: that a child has ended, which a socket with a time-out does not sit out.
+fn read(stream: &mut TcpStream, piece: &mut [u8]) -> usize {
+    loop {
+        match stream.read(piece) {
+            Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
+            read => return read.unwrap(),
+        }
+    }
+}
+
 /// Sends these bytes and nothing more, and reads the answer to its end.
 pub fn send_raw(address: SocketAddr, request: &[u8]) -> Message {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -96,7 +106,7 @@ pub fn send_raw(address: SocketAddr, request: &[u8]) -> Message {
             let _ = stream.shutdown(Shutdown::Both);
             return message;
         }
-        let count = stream.read(&mut piece).unwrap();
+        let count = read(&mut stream, &mut piece);
         assert!(count > 0, "closed early after {:?}", String::from_utf8_lossy(&received));
         received.extend_from_slice(&piece[..count]);
     }
@@ -253,7 +263,7 @@ impl CallbackServer {
                         sender.send(message).unwrap();
                         break;
                     }
-                    let count = stream.read(&mut piece).unwrap();
+                    let count = read(&mut stream, &mut piece);
                     assert!(count > 0, "the callback broke off");
                     received.extend_from_slice(&piece[..count]);
                 }
