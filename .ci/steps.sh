@@ -110,14 +110,16 @@ fuzz() {
     done
 }
 
-# As root, or by sudo without a question.
-install_chromium() {
-    local as_root=()
-    if [ ! -x /usr/bin/chromium ]; then
+# Chromium for the pages, ffmpeg for the films. As root, or by sudo without a question.
+install_debian_packages() {
+    local missing=() as_root=()
+    [ -x /usr/bin/chromium ] || missing+=(chromium)
+    [ -x /usr/bin/ffmpeg ] || missing+=(ffmpeg)
+    if [ ${#missing[@]} -gt 0 ]; then
         [ "$(id -u)" -eq 0 ] || as_root=(sudo -n)
         "${as_root[@]}" apt-get update --quiet
         "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get install --quiet --yes --no-install-recommends chromium
+            apt-get install --quiet --yes --no-install-recommends "${missing[@]}"
     fi
 }
 
