@@ -302,6 +302,23 @@ async fn one_reset_is_made_up_for_by_trying_again_and_two_leave_the_record_unver
 }
 
 #[tokio::test]
+async fn a_lost_answer_leaves_an_upload_that_was_stored_called_back_and_recorded() {
+    let running = Loop::start(&["answer-lost,operation=PutObject,times=1"]).await;
+    let callback = STANDARD.encode(
+        json!({"callbackUrl": format!("http://{}/callback", running.function.address), "callbackBody": TEMPLATE})
+            .to_string(),
+    );
+    let headers = [("content-type", "text/plain"), ("x-oss-callback", callback.as_str())];
+    let request = signed(running.standin.address(), Method::PUT, "o", &headers, b"hello").await;
+    let (received, end) = send_to_the_end(running.standin.address(), &request).await;
+    assert_eq!((received.as_slice(), end.unwrap_err().kind()), (&b""[..], std::io::ErrorKind::ConnectionReset));
+    assert_eq!(running.get("o").await.body, b"hello");
+    assert_eq!(running.callback().status, Some(200));
+    assert_eq!(running.record("o").await["state"], "recorded");
+    assert_eq!(running.answers("PutObject"), [some(200, "answer-lost")]);
+}
+
+#[tokio::test]
 async fn a_reset_is_a_reset_and_no_orderly_end() {
     let running = Loop::start(&["reset,operation=GetObject"]).await;
     let request = signed(running.standin.address(), Method::GET, "o", &[], b"").await;

@@ -210,6 +210,7 @@ impl LikelySubject {
             bucket: self.address.as_ref().and_then(|address| address.bucket.as_deref()),
             key: self.key(),
             operation: self.operation.as_deref(),
+            path: None,
         }
     }
 

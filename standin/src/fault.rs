@@ -10,15 +10,16 @@ mod strike;
 use std::time::Duration;
 
 pub use armed::ArmedFault;
-pub(crate) use armed::{Faults, Subject};
+pub(crate) use armed::{Faults, Subject, without_stage};
 pub use spec::FaultError;
 pub(crate) use strike::Meeting;
 
 /// Every kind of fault as it is written, and what it does in a line. The limits are [`FAULT_LIMITS`].
-pub const FAULT_KINDS: [(&str, &str); 20] = [
-    ("slow=DURATION", "the request is answered that much later"),
-    ("hang", "the request is never answered"),
-    ("reset", "the connection is reset (TCP RST) in place of an answer"),
+pub const FAULT_KINDS: [(&str, &str); 21] = [
+    ("slow=DURATION", "the request is carried out and answered that much later, if its client still waits then"),
+    ("hang", "the request is neither carried out nor answered"),
+    ("reset", "the connection is reset (TCP RST) before anything is done"),
+    ("answer-lost", "the request is carried out, but the connection is reset in place of its answer"),
     ("status=500", "InternalError, before anything is done"),
     ("status=503", "ServiceUnavailable, before anything is done"),
     ("truncate", "the answer announces its whole length and breaks off after half of it"),
@@ -41,11 +42,54 @@ pub const FAULT_KINDS: [(&str, &str); 20] = [
 /// Every limit of a fault as it is written, and what it means.
 pub const FAULT_LIMITS: [(&str, &str); 5] = [
     ("bucket=NAME", "only this bucket"),
-    ("prefix=PREFIX", "only keys that begin so; a comma in it is written `\\,`"),
+    (
+        "prefix=PREFIX",
+        "only keys that begin so; a comma in it is written `\\,`. The key of a form comes too late for its request",
+    ),
     ("operation=NAME", "only this operation, such as HeadObject; of callbacks that of the upload"),
     ("probability=P", "only so often, from 0 to 1"),
     ("times=N", "only so many times"),
 ];
+
+/// Every operation that a limit can name. A form is `PostObject`.
+pub const FAULT_OPERATIONS: [&str; 32] = [
+    "ListBuckets",
+    "PutBucket",
+    "DeleteBucket",
+    "HeadBucket",
+    "GetBucketInfo",
+    "GetBucketLocation",
+    "GetBucketStat",
+    "PutBucketAcl",
+    "GetBucketAcl",
+    "PutBucketCors",
+    "GetBucketCors",
+    "DeleteBucketCors",
+    "PutCallbackPolicy",
+    "GetCallbackPolicy",
+    "DeleteCallbackPolicy",
+    "ListObjects",
+    "ListMultipartUploads",
+    "DeleteMultipleObjects",
+    "PutObject",
+    "PostObject",
+    "CopyObject",
+    "GetObject",
+    "HeadObject",
+    "DeleteObject",
+    "InitiateMultipartUpload",
+    "UploadPart",
+    "CompleteMultipartUpload",
+    "AbortMultipartUpload",
+    "ListParts",
+    "GetProcessed",
+    "PostProcess",
+    "PostAsyncProcess",
+];
+
+/// The operations that fire callbacks; the last is what `trigger/callback` calls itself in them.
+pub(crate) const CALLING_OPERATIONS: [&str; 4] =
+    ["PutObject", "PostObject", "CompleteMultipartUpload", "PostProcessTask"];
 
 /// One fault with its limits.
 ///
@@ -136,8 +180,10 @@ pub enum RequestFault {
     Slow(Duration),
     /// It is never answered; the connection stays open until the client or the stand-in gives up.
     Hang,
-    /// Its connection is reset (TCP RST) in place of an answer.
+    /// Its connection is reset (TCP RST) before anything is done.
     Reset,
+    /// It is carried out, and its connection is reset in place of the answer.
+    AnswerLost,
     /// 500 `InternalError`, before anything is done.
     InternalError,
     /// 503 `ServiceUnavailable`, before anything is done.

@@ -105,7 +105,9 @@ pub use callback::{
 };
 use callback::{Callbacks, Tls};
 use fault::Faults;
-pub use fault::{ArmedFault, CallbackFault, FAULT_KINDS, FAULT_LIMITS, Fault, FaultError, FaultKind, RequestFault};
+pub use fault::{
+    ArmedFault, CallbackFault, FAULT_KINDS, FAULT_LIMITS, FAULT_OPERATIONS, Fault, FaultError, FaultKind, RequestFault,
+};
 use journal::Recorder;
 pub use journal::{Event, Happened, JOURNAL_CAPACITY, Journal};
 use key::CallbackKey;
@@ -468,7 +470,12 @@ impl Builder {
 }
 
 fn open_journal(path: PathBuf) -> Result<File, StartError> {
-    OpenOptions::new().create(true).append(true).open(&path).map_err(|cause| StartError::Journal { path, cause })
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    // It has what callbacks said and were answered.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(&path).map_err(|cause| StartError::Journal { path, cause })
 }
 
 /// Why a stand-in could not be started.

@@ -168,6 +168,10 @@ async fn answer_client(
         Err(error) => refused(error, parts, body, request_id).await,
     };
     answering.with(reply.status().as_u16(), code);
+    if fault == Some(RequestFault::AnswerLost) {
+        client.reset_at_end();
+        return Err(Cut);
+    }
     Ok(match &fault {
         Some(fault) => fault.disturb(reply, &parts.method),
         None => reply,

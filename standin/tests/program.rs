@@ -239,7 +239,7 @@ fn a_triggered_callback_is_signed_and_says_what_it_was_told_to_say() {
 fn a_triggered_callback_is_signed_with_the_key_of_the_stand_in_that_serves() {
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(&folder.path().join("oss-standin-data"), &[]);
-    let server = CallbackServer::answering(vec![ok("{}"), ok("{}")]);
+    let server = CallbackServer::answering(vec![ok("{}"); 4]);
     assert!(run(folder.path(), &["trigger", &server.url("/")], b"").status.success());
     let published =
         send_raw(program.address(), b"GET /_standin/callback_pub_key_v1.pem HTTP/1.1\r\nHost: h\r\n\r\n").text();
@@ -257,13 +257,20 @@ fn a_triggered_callback_is_signed_with_the_key_of_the_stand_in_that_serves() {
     assert_eq!(fields["bucket"], "examplebucket");
     assert_eq!(fields["reqId"], request.header("x-oss-request-id"));
 
-    // Where cargo dev has run, its key is the one that is wanted.
+    // Where cargo dev has run, its key is the one that is wanted, unless another is served under the URL.
     let of_cargo_dev = folder.path().join("target/dev/oss/keys/callback-512.pem");
     assert!(
         run(folder.path(), &["trigger", &server.url("/"), "--print", "--data", "target/dev/oss"], b"").status.success()
     );
     assert!(run(folder.path(), &["trigger", &server.url("/")], b"").status.success());
     assert!(is_signed_with(&server.request(), &of_cargo_dev));
+    let key_url = program.ready["key_url"].as_str().unwrap();
+    assert!(run(folder.path(), &["trigger", &server.url("/"), "--key-url", key_url], b"").status.success());
+    assert!(is_signed_with(&server.request(), &key_file));
+    let of_nobody = ["trigger", &server.url("/"), "--key-url", key_url, "--data", "target/dev/oss"];
+    let output = run(folder.path(), &of_nobody, b"");
+    assert!(is_signed_with(&server.request(), &of_cargo_dev));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("another key is served at this URL"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use super::Upload;
 use super::address::CallbackUrl;
 use super::parameters::Callback;
-use crate::fault::CallbackFault;
+use crate::fault::{CallbackFault, without_stage};
 use crate::key::CallbackKey;
 
 /// The account that owns every bucket and makes every upload: a number, as account ids are.
@@ -98,9 +98,7 @@ impl<'a> Composed<'a> {
             CallbackFault::WrongSignature => self.authorization = key.authorization(b"something else")?,
             CallbackFault::WrongKeyUrl(url) => self.key_url.clone_from(url),
             CallbackFault::StageStripped(stage) => {
-                // A stage is whole segments of the path.
-                let rest = self.path.strip_prefix(stage.as_str()).filter(|rest| rest.starts_with('/'));
-                if let Some(rest) = rest {
+                if let Some(rest) = without_stage(&self.path, stage) {
                     self.path = rest.to_owned();
                 }
             }

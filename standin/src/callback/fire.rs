@@ -166,8 +166,12 @@ impl Callbacks {
         upload: &Upload<'_>,
         body: &str,
     ) -> Result<Answer, Failure> {
-        let subject =
-            Subject { bucket: Some(upload.bucket), key: Some(upload.object), operation: Some(upload.operation) };
+        let subject = Subject {
+            bucket: Some(upload.bucket),
+            key: Some(upload.object),
+            operation: Some(upload.operation),
+            path: Some(&url.path),
+        };
         let fault = self.faults.on_callback(subject);
         let composed = self.compose(url, callback, upload, body, fault.as_ref()).map_err(|cause| {
             tracing::error!(%cause, "the callback could not be signed");

@@ -202,6 +202,11 @@ impl Trigger {
         Ok(Self { callback, key, key_url: key_url.into(), tls })
     }
 
+    /// What verifies its callbacks: SPKI in PEM.
+    pub fn public_key_pem(&self) -> &str {
+        self.key.public_pem()
+    }
+
     /// Certificate authorities (PEM) that https callbacks trust beside the public ones.
     ///
     /// # Errors

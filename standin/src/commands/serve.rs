@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use oss_standin::{DEFAULT_ACCESS_KEY_ID, DEFAULT_ACCESS_KEY_SECRET, FAULT_KINDS, FAULT_LIMITS, Fault, Standin};
+use oss_standin::{
+    DEFAULT_ACCESS_KEY_ID, DEFAULT_ACCESS_KEY_SECRET, FAULT_KINDS, FAULT_LIMITS, FAULT_OPERATIONS, Fault, Standin,
+    StartError,
+};
 use serde_json::json;
 
 use super::{Bits, Failed, read};
@@ -79,9 +82,11 @@ pub(crate) fn faults_explained() -> String {
     format!(
         "Faults, as in --fault slow=2s,bucket=photos,prefix=a/,probability=0.3,times=2:\n{}\nTheir limits:\n{}\n\
          The first fault that wants to strikes; the same seed and the same requests give the same faults. DURATION is \
-         500ms, 2s or 1m.",
+         500ms, 2s or 1m.\n\nOperations: {}. Callbacks are those of PutObject, PostObject, CompleteMultipartUpload \
+         and PostProcessTask.",
         list(&FAULT_KINDS),
-        list(&FAULT_LIMITS)
+        list(&FAULT_LIMITS),
+        FAULT_OPERATIONS.join(", ")
     )
 }
 
@@ -138,7 +143,11 @@ pub(crate) async fn run(serve: Serve) -> Result<(), Failed> {
     if let Some(path) = serve.callback_ca {
         builder = builder.callback_certificates(read(&path)?);
     }
-    let standin = builder.start().await?;
+    let standin = builder.start().await.map_err(|error| match error {
+        error @ StartError::Listen { .. } => format!("{error}; --listen names another address, as 127.0.0.1:9081"),
+        error @ StartError::DataInUse { .. } => format!("{error}; --data names another folder"),
+        error => error.to_string(),
+    })?;
     // Only the one that is published anyway: what was given may be that of a real account.
     let published_secret = Some(&serve.access_key_secret).filter(|secret| *secret == DEFAULT_ACCESS_KEY_SECRET);
     let ready = json!({

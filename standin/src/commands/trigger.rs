@@ -1,14 +1,18 @@
 //! `oss-standin trigger`: signs and fires callbacks without any upload.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
-use oss_standin::{DEFAULT_KEY_URL, Fired, Relayed, Trigger};
+use oss_standin::{CallbackParameters, DEFAULT_KEY_URL, Fired, Relayed, Trigger, send_raw};
 use serde_json::json;
 
 use super::parameters::{Facts, Wanted};
 use super::{Bits, Failed, answer, read};
+
+/// How long a stand-in on this machine may take to show its key.
+const ASKING: Duration = Duration::from_secs(2);
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -18,7 +22,9 @@ Examples:
   oss-standin trigger 127.0.0.1:9000/callback --body-type json --body '{\"object\":${object},\"size\":${size}}' --times 3
   oss-standin trigger http://127.0.0.1:9000/callback --print > callback.http
 
-What receives the callback must trust the key under its URL: `cargo dev` does as it is, where it runs in this directory.
+What receives the callback must trust the key under its URL: `cargo dev` does as it is, where it runs in this directory. For
+a stand-in of your own say --key-url http://127.0.0.1:PORT/_standin/callback_pub_key_v1.pem and, unless it keeps its data in
+./oss-standin-data, --data DIR.
 The exit code is 0 if OSS would have relayed every answer to the uploader, else 1.";
 
 #[derive(Args)]
@@ -57,31 +63,68 @@ struct Key {
     /// URL that the callback claims its key is at.
     #[arg(long, value_name = "URL", default_value = DEFAULT_KEY_URL, help_heading = "The key")]
     key_url: String,
-    /// Data folder of a stand-in [default: that of `cargo dev`, target/dev/oss, if it is there, else ./oss-standin-data].
+    /// Data folder of a stand-in [default: of ./oss-standin-data and that of `cargo dev`, target/dev/oss, the one whose key
+    /// is served at the key URL; where nothing is served there, the latter if it exists].
     #[arg(long, value_name = "DIR", help_heading = "The key")]
     data: Option<PathBuf>,
 }
 
 impl Key {
-    fn file(&self) -> PathBuf {
+    /// The files that the key may be in, the likeliest first.
+    fn files(&self) -> Vec<PathBuf> {
         if let Some(file) = &self.key {
-            return file.clone();
+            return vec![file.clone()];
         }
-        let in_folder = |data: PathBuf| oss_standin::KeyBits::from(self.key_bits).key_file(&data);
+        let in_folder = |data: &Path| oss_standin::KeyBits::from(self.key_bits).key_file(data);
         if let Some(data) = &self.data {
-            return in_folder(data.clone());
+            return vec![in_folder(data)];
         }
-        let of_cargo_dev = in_folder(PathBuf::from("target/dev/oss"));
-        if of_cargo_dev.exists() { of_cargo_dev } else { in_folder(PathBuf::from("./oss-standin-data")) }
+        let [of_cargo_dev, own] = ["target/dev/oss", "./oss-standin-data"].map(|data| in_folder(Path::new(data)));
+        if of_cargo_dev.exists() { vec![of_cargo_dev, own] } else { vec![own] }
     }
+
+    /// What signs the callback, and where its key is: the key that is served under the URL, if it is at hand.
+    async fn trigger(&self, parameters: &CallbackParameters) -> Result<(Trigger, PathBuf), Failed> {
+        let served = served_key(&self.key_url).await;
+        let open = |file: &Path| Trigger::new(parameters, file, self.key_bits.into(), &self.key_url);
+        let files = self.files();
+        for file in files.iter().filter(|file| file.exists()) {
+            let trigger = open(file)?;
+            if served.as_deref().is_some_and(|served| served.trim() == trigger.public_key_pem().trim()) {
+                return Ok((trigger, file.clone()));
+            }
+        }
+        let file = files.into_iter().next().ok_or("there is no key to sign with")?;
+        if served.is_some() {
+            tracing::warn!(
+                key = %file.display(), key_url = self.key_url,
+                "another key is served at this URL: whoever trusts that one refuses the callback; --data names the stand-in's folder"
+            );
+        }
+        Ok((open(&file)?, file))
+    }
+}
+
+/// The key that is served at this URL, if it is that of a stand-in on this machine.
+async fn served_key(url: &str) -> Option<String> {
+    let parsed: http::Uri = url.parse().ok()?;
+    let host = parsed.host().filter(|host| is_this_machine(host))?;
+    let request = format!("GET {} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n", parsed.path());
+    let answer = send_raw(url, request.as_bytes(), &[], ASKING).await.ok()?;
+    (answer.status == 200).then(|| String::from_utf8(answer.body).ok()).flatten()
+}
+
+/// Nobody else is asked: a key URL may name a place that is only claimed.
+fn is_this_machine(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failed> {
     let Arguments { url, wanted, times, print, json, signing, callback_ca, facts } = arguments;
     let (parameters, facts) = (wanted.parameters(&url), facts.facts());
-    let file = signing.file();
-    let known = file.exists();
-    let mut trigger = Trigger::new(&parameters, &file, signing.key_bits.into(), &signing.key_url)?;
+    let known = signing.files().iter().any(|file| file.exists());
+    let (mut trigger, file) = signing.trigger(&parameters).await?;
     if let Some(path) = callback_ca {
         trigger = trigger.certificates(&read(&path)?)?;
     }

@@ -14,6 +14,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) bucket: Option<&'a str>,
     pub(crate) key: Option<&'a str>,
     pub(crate) operation: Option<&'a str>,
+    /// Of a callback: the path that is signed.
+    pub(crate) path: Option<&'a str>,
 }
 
 /// A fault in force and what it has done so far.
@@ -129,7 +131,29 @@ impl Fault {
         same(&self.bucket, subject.bucket)
             && same(&self.operation, subject.operation)
             && prefix.is_none_or(|prefix| subject.key.is_some_and(|key| key.starts_with(prefix)))
+            && self.kind.has_a_target(subject)
     }
+}
+
+impl FaultKind {
+    /// Whether there is something to disturb, as far as that shows before.
+    fn has_a_target(&self, subject: Subject<'_>) -> bool {
+        match self {
+            Self::Callback(CallbackFault::StageStripped(stage)) => {
+                subject.path.is_some_and(|path| without_stage(path, stage).is_some())
+            }
+            // The answers to these have no body.
+            Self::Request(RequestFault::Truncate) => {
+                !matches!(subject.operation, Some("HeadObject" | "HeadBucket" | "DeleteObject" | "DeleteBucket"))
+            }
+            _ => true,
+        }
+    }
+}
+
+/// The rest of a path behind a stage, which is whole segments of it.
+pub(crate) fn without_stage<'a>(path: &'a str, stage: &str) -> Option<&'a str> {
+    path.strip_prefix(stage).filter(|rest| rest.starts_with('/'))
 }
 
 /// A number from 0 to below 1, as good as random, and always the same for the same three.
@@ -147,7 +171,7 @@ mod tests {
     use super::*;
 
     const ABOUT: Subject<'static> =
-        Subject { bucket: Some("photos"), key: Some("a/b.jpg"), operation: Some("HeadObject") };
+        Subject { bucket: Some("photos"), key: Some("a/b.jpg"), operation: Some("HeadObject"), path: None };
 
     fn pattern(seed: u64, probability: f64) -> Vec<bool> {
         let faults = Faults::new(seed, vec![Fault::new(RequestFault::Hang).probability(probability)]);
@@ -182,6 +206,17 @@ mod tests {
         }
         let limited = Faults::new(0, vec![hang().bucket("photos")]);
         assert_eq!(limited.on_request(Subject::default()), None, "a request without a bucket is in none");
+    }
+
+    #[test]
+    fn a_fault_that_finds_nothing_to_disturb_does_not_strike() {
+        let stripped = |path: &'static str| {
+            let faults = Faults::new(0, vec![Fault::new(CallbackFault::StageStripped("/prod".to_owned()))]);
+            faults.on_callback(Subject { path: Some(path), ..ABOUT }).is_some()
+        };
+        assert!(stripped("/prod/cb"));
+        assert!(!stripped("/cb") && !stripped("/prod") && !stripped("/production/cb"));
+        assert_eq!(Faults::new(0, vec![Fault::new(RequestFault::Truncate)]).on_request(ABOUT), None);
     }
 
     #[test]

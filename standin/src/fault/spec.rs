@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{CallbackFault, FAULT_KINDS, FAULT_LIMITS, Fault, FaultKind, RequestFault};
+use super::{
+    CALLING_OPERATIONS, CallbackFault, FAULT_KINDS, FAULT_LIMITS, FAULT_OPERATIONS, Fault, FaultKind, RequestFault,
+};
 
 /// The longest delay, which also bounds how long a forgotten fault can hold a client.
 const LONGEST_DELAY: Duration = Duration::from_secs(3600);
@@ -82,6 +84,7 @@ fn kind_of(word: &str) -> Result<FaultKind, String> {
         "slow" => RequestFault::Slow(delay(wanted()?)?).into(),
         "hang" => RequestFault::Hang.into(),
         "reset" => RequestFault::Reset.into(),
+        "answer-lost" => RequestFault::AnswerLost.into(),
         "status" => match wanted()? {
             "500" => RequestFault::InternalError.into(),
             "503" => RequestFault::Unavailable.into(),
@@ -129,8 +132,16 @@ fn limited(fault: Fault, name: &str, value: &str) -> Result<Fault, String> {
     match name {
         "bucket" => Ok(fault.bucket(value)),
         "prefix" => Ok(fault.prefix(value)),
-        "operation" if value.bytes().all(|byte| byte.is_ascii_alphabetic()) => Ok(fault.operation(value)),
-        "operation" => Err("an operation is one word, such as HeadObject".to_owned()),
+        "operation" => {
+            let known: &[&str] = match fault.kind {
+                FaultKind::Request(_) => &FAULT_OPERATIONS,
+                FaultKind::Callback(_) => &CALLING_OPERATIONS,
+            };
+            match known.iter().find(|name| name.eq_ignore_ascii_case(value)) {
+                Some(name) => Ok(fault.operation(*name)),
+                None => Err(format!("the operation is one of {}", known.join(", "))),
+            }
+        }
         "probability" => match value.parse::<f64>() {
             Ok(probability) if (0.0..=1.0).contains(&probability) => Ok(fault.probability(probability)),
             _ => Err("a probability is a number from 0 to 1".to_owned()),
@@ -208,6 +219,7 @@ impl fmt::Display for RequestFault {
             Self::Slow(delay) => write!(formatter, "slow={}", Delay(*delay)),
             Self::Hang => formatter.write_str("hang"),
             Self::Reset => formatter.write_str("reset"),
+            Self::AnswerLost => formatter.write_str("answer-lost"),
             Self::InternalError => formatter.write_str("status=500"),
             Self::Unavailable => formatter.write_str("status=503"),
             Self::Truncate => formatter.write_str("truncate"),
@@ -308,7 +320,8 @@ mod tests {
             ("hang,bucket", "bucket", "it wants a value"),
             ("hang,reset", "reset", "after its kind a fault has only bucket=NAME"),
             ("hang,", "", "after its kind a fault has only"),
-            ("hang,operation=HEAD /", "operation=HEAD /", "one word, such as HeadObject"),
+            ("hang,operation=HEAD /", "operation=HEAD /", "one of ListBuckets, PutBucket"),
+            ("callback-lost,operation=HeadObject", "operation=HeadObject", "one of PutObject, PostObject"),
         ] {
             let (named, message) = wrong(spec);
             assert_eq!(named, word, "{spec}");

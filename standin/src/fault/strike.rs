@@ -65,7 +65,7 @@ impl RequestFault {
                 )
                 .detail("Condition", "If-Match"),
             ),
-            Self::Truncate | Self::WrongEtag | Self::Skew(_) => Meeting::Served,
+            Self::Truncate | Self::WrongEtag | Self::Skew(_) | Self::AnswerLost => Meeting::Served,
         }
     }
 
