@@ -3,7 +3,8 @@
 use std::io::Read as _;
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode};
+use http::header::ETAG;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use crate::error::Error;
@@ -41,6 +42,9 @@ fn reply(copy: &Object) -> Reply {
     document.instant("LastModified", copy.last_modified);
     let mut reply = xml(document);
     reply.headers_mut().insert("x-oss-hash-crc64ecma", copy.crc64.into());
+    if let Ok(etag) = HeaderValue::try_from(format!("\"{}\"", copy.etag)) {
+        reply.headers_mut().insert(ETAG, etag);
+    }
     reply
 }
 
@@ -97,9 +101,10 @@ pub(crate) struct Source {
 impl Source {
     /// Reads `x-oss-copy-source`.
     ///
-    /// protocol: `/bucket/key`, percent-encoded. The slash at the front is missing from some clients.
+    /// protocol: `/bucket/key`, percent-encoded. The slash at the front is missing from some clients; others write a space as
+    /// a plus, as in a form.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Error> {
-        let value = headers.get("x-oss-copy-source").map(http::HeaderValue::as_bytes).unwrap_or_default();
+        let value = headers.get("x-oss-copy-source").map(HeaderValue::as_bytes).unwrap_or_default();
         let text = String::from_utf8_lossy(value);
         if text.contains("?versionId=") {
             return Err(Error::not_implemented("copying a version"));
@@ -110,7 +115,8 @@ impl Source {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let decoded = percent_decode_str(text).decode_utf8().ok()?;
+        let text = text.replace('+', " ");
+        let decoded = percent_decode_str(&text).decode_utf8().ok()?;
         let (bucket, key) = decoded.strip_prefix('/').unwrap_or(&decoded).split_once('/')?;
         (!bucket.is_empty() && !key.is_empty()).then(|| Self { bucket: bucket.to_owned(), key: key.to_owned() })
     }
@@ -137,6 +143,8 @@ mod tests {
             let front = if slash { "/" } else { "" };
             prop_assert_eq!(&Source::parse(&format!("{front}b/{encoded}")), &expected);
             prop_assert_eq!(&Source::parse(&format!("{front}b%2F{encoded}")), &expected);
+            let as_in_a_form = encoded.to_string().replace("%20", "+");
+            prop_assert_eq!(&Source::parse(&format!("{front}b/{as_in_a_form}")), &expected);
         }
 
         #[test]

@@ -259,7 +259,9 @@ impl State {
             return Ok(());
         }
         let message = "The OSS Access Key Id you provided does not exist in our records.";
-        Err(Error::new(StatusCode::FORBIDDEN, "InvalidAccessKeyId", message).detail("OSSAccessKeyId", id))
+        Err(Error::new(StatusCode::FORBIDDEN, "InvalidAccessKeyId", message)
+            .ec("0002-00000902")
+            .detail("OSSAccessKeyId", id))
     }
 
     pub(crate) fn check_region(&self, region: &str) -> Result<(), Error> {

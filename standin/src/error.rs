@@ -58,7 +58,9 @@ impl Error {
     }
 
     pub(crate) fn no_such_key(key: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.").detail("Key", key)
+        Self::new(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.")
+            .ec("0026-00000001")
+            .detail("Key", key)
     }
 
     pub(crate) fn method_not_allowed(method: &http::Method) -> Self {

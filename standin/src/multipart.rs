@@ -274,7 +274,7 @@ struct Listed {
 
 /// Reads the list of a completion; its Content-Type does not matter, as SDKs send all kinds.
 fn listed(document: &[u8]) -> Result<Vec<Listed>, Error> {
-    let malformed = || Error::malformed_xml("CompleteMultipartUpload");
+    let malformed = || Error::malformed_xml("CompleteMultipartUpload").ec("0042-00000205");
     let document = Element::parse(document, "CompleteMultipartUpload").ok_or_else(malformed)?;
     let mut list = Vec::new();
     for part in document.children("Part") {

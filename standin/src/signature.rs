@@ -260,6 +260,7 @@ impl Claim {
                 "RequestTimeTooSkewed",
                 "The difference between the request time and the current time is too large.",
             )
+            .ec("0002-00000504")
             .detail("RequestTime", format_instant(made))
             .detail("ServerTime", format_instant(now))
             .detail("MaxAllowedSkewMilliseconds", skew.as_millis().to_string()));
@@ -291,6 +292,7 @@ impl Claim {
             "SignatureDoesNotMatch",
             "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
         )
+        .ec("0002-00000040")
         .detail("OSSAccessKeyId", &self.access_key_id)
         .detail("SignatureProvided", &self.given)
         .detail("StringToSign", String::from_utf8_lossy(&signed)))
