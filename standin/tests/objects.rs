@@ -332,6 +332,9 @@ async fn a_copy_is_the_same_object_with_its_own_or_new_metadata() {
     let copied = copy("copy").bucket("second-bucket").send(&standin);
     assert_eq!(copied.status(), 200);
     assert_eq!(copied.element("ETag"), put.header("etag").replace('"', "&quot;"));
+    assert_eq!(copied.header("etag"), put.header("etag"));
+    let as_in_a_form = call("PUT", "also").header("x-oss-copy-source", "/examplebucket/dir%2Fa+b%2B%C3%A9");
+    assert_eq!(as_in_a_form.send(&standin).status(), 200);
     assert!(copied.element("LastModified").ends_with(".000Z"));
     let read = call("GET", "copy").bucket("second-bucket").send(&standin);
     assert!(read.body == content);
