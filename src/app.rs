@@ -8,18 +8,20 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use http::header::AUTHORIZATION;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use crate::callback::Callback;
 use crate::error::Failure;
-use crate::media::{Action, Rules};
+use crate::media::Rules;
 use crate::objects::Objects;
-use crate::record::{Facts, Lease, Plan, Reason, Record, RecordKey, State, Transition};
+use crate::observe::{ObserveError, Observed, Observer, Work};
+use crate::record::{Lease, Reason, Record, RecordKey, State};
 use crate::records::{Put, Records, RecordsError};
 use crate::reply::Reply;
 use crate::request::{CallbackPaths, Incoming, SignedRequest, request_id};
 use crate::route::{Route, Wanted};
 use crate::signature::{KeySource, verify};
-use crate::trust::{self, Admitted, AllowList, ApiToken, Confirmation, Confirmed};
+use crate::trust::{Admitted, AllowList, ApiToken};
 use crate::worker::Worker;
 
 /// How often a callback is judged anew when another writer was faster.
@@ -44,6 +46,8 @@ pub struct Parts {
     pub api_token: Option<ApiToken>,
     /// Time in which every request is answered.
     pub budget: Duration,
+    /// The most callbacks at a time; further ones are told to try again.
+    pub concurrency: usize,
     /// Whether work may go on after the answer: on a server it may, on Lambda nothing runs between requests.
     pub works_after_answer: bool,
 }
@@ -51,7 +55,9 @@ pub struct Parts {
 /// The function: from a request to its answer.
 pub struct App {
     parts: Parts,
+    observer: Observer,
     worker: Option<Arc<Worker>>,
+    room: Semaphore,
 }
 
 impl fmt::Debug for App {
@@ -76,7 +82,14 @@ impl App {
             .objects
             .clone()
             .map(|objects| Arc::new(Worker::new(objects, Arc::clone(&parts.records), Arc::clone(&parts.rules))));
-        Self { parts, worker }
+        let observer = Observer::new(Arc::clone(&parts.records), parts.objects.clone(), Arc::clone(&parts.rules));
+        let room = Semaphore::new(parts.concurrency);
+        Self { parts, observer, worker, room }
+    }
+
+    /// Who does the work that is left over; `None` where there is no OSS, and so no work.
+    pub const fn worker(&self) -> Option<&Arc<Worker>> {
+        self.worker.as_ref()
     }
 
     /// Time in which every request is answered.
@@ -137,12 +150,13 @@ impl App {
     /// The steps of a callback, in the order in which they may fail. Once the record is written nothing fails any more: what
     /// is not finished in time is answered as it stands.
     async fn callback(&self, incoming: Incoming, candidates: Vec<Vec<u8>>) -> Result<Answer, Failure> {
+        let _room = self.room.try_acquire().map_err(|_| Failure::Busy)?;
         let times = self.times(incoming.received);
         let signed = SignedRequest::receive(incoming, candidates, self.parts.budget.as_millis())?;
         let verified = verify(signed, self.parts.keys.as_ref())?;
         let callback = Callback::parse(verified, self.parts.rules.fields())?;
         let admitted = Admitted::judge(callback, &self.parts.buckets)?;
-        let mut settled = self.settle(&admitted).await?;
+        let mut settled = self.settle(&admitted, times.work).await?;
         for _ in 0..ROUNDS {
             let Settled::Recorded(record, lease) = settled else { break };
             let standing = record.clone();
@@ -155,10 +169,14 @@ impl App {
                 break;
             }
             // The object changed under the work, so the whole question is new, as long as there is time.
-            match tokio::time::timeout_at(times.work, self.settle(&admitted)).await {
+            match tokio::time::timeout_at(times.work, self.settle(&admitted, times.work)).await {
                 Ok(Ok(again)) => settled = again,
                 Ok(Err(_)) | Err(_) => break,
             }
+        }
+        if let Some(worker) = &self.worker {
+            // Whatever was left over: whoever runs the pool looks, and finds it if it is there.
+            worker.wake();
         }
         let (done, reply) = settled.reply(admitted.key(), admitted.request_id());
         Ok(Answer { reply, done, key: Some(admitted.key().clone()) })
@@ -172,70 +190,17 @@ impl App {
         Times { work: before(if self.parts.works_after_answer { 10 } else { 3 }), last_word: before(25) }
     }
 
-    /// Read, HEAD, compare and set, until the record describes the object, or is known to.
-    async fn settle(&self, admitted: &Admitted) -> Result<Settled, Failure> {
-        let key = admitted.key();
+    /// Brings the record up to what OSS says; work that is due is begun if it can be expected to end in time.
+    async fn settle(&self, admitted: &Admitted, until: tokio::time::Instant) -> Result<Settled, Failure> {
         let lease = Worker::lease();
-        for round in 0..ROUNDS {
-            let previous = self.parts.records.get(key).await.map_err(store_failure)?;
-            let confirmation = trust::confirm(admitted, self.parts.objects.as_deref()).await;
-            let next = self.transition(previous.as_ref(), key, &confirmation, &lease);
-            let standing = match next {
-                None => previous,
-                Some(next) => {
-                    let expected = previous.as_ref().map(Record::version);
-                    match self.parts.records.put(&next, expected).await.map_err(store_failure)? {
-                        Put::Stored => Some(next),
-                        Put::Lost(_) => {
-                            tokio::time::sleep(jitter(round)).await;
-                            continue;
-                        }
-                    }
-                }
-            };
-            return Ok(match (confirmation, standing) {
-                (Confirmation::Gone, _) | (_, None) => Settled::Ignored,
-                (Confirmation::Known(_), Some(record)) => Settled::Recorded(record, lease),
-                // What OSS confirmed earlier it need not confirm again for a duplicate.
-                (Confirmation::Unverified(claimed, _), Some(record)) if record.is_known_from(&claimed.facts) => {
-                    Settled::Stands(record)
-                }
-                (Confirmation::Unverified(claimed, reason), Some(record)) => {
-                    Settled::Unverified(record.claimed(&claimed.facts), reason)
-                }
-            });
-        }
-        Err(Failure::Busy)
-    }
-
-    /// What to write, if anything, now that this is known.
-    fn transition(
-        &self,
-        previous: Option<&Record>,
-        key: &RecordKey,
-        confirmation: &Confirmation,
-        lease: &Lease,
-    ) -> Option<Record> {
-        let now = Timestamp::now();
-        let (Confirmed { facts, upload, .. }, plan) = match confirmation {
-            Confirmation::Gone => return previous.and_then(|record| record.delete(now)),
-            Confirmation::Known(confirmed) => (confirmed, self.plan(key, &confirmed.facts, lease)),
-            Confirmation::Unverified(confirmed, reason) => (confirmed, Plan::Verify(*reason)),
-        };
-        match Record::observe(previous, key, facts, upload.as_ref(), &plan, now) {
-            Transition::Write(next) => Some(*next),
-            Transition::Unchanged => None,
-        }
-    }
-
-    /// What is to be done with an object of which this is known.
-    fn plan(&self, key: &RecordKey, facts: &Facts, lease: &Lease) -> Plan {
-        let size = facts.size.unwrap_or_default();
-        match self.parts.rules.action(&key.bucket, &key.object, facts.mime.as_deref(), size) {
-            Action::Skip(reason) => Plan::Skip(reason),
-            Action::Thumbnails(_) if facts.confirmed && self.worker.is_some() => Plan::Make(lease.clone()),
-            Action::Thumbnails(_) | Action::Record => Plan::Record,
-        }
+        let work = Work::Begin(lease.clone(), until.saturating_duration_since(tokio::time::Instant::now()));
+        let (observed, _) = self.observer.observe(admitted.key(), Some(admitted), &work).await.map_err(unsettled)?;
+        Ok(match observed {
+            Observed::Gone | Observed::Unasked(_) => Settled::Ignored,
+            Observed::Known(record) => Settled::Recorded(record, lease),
+            Observed::Repeated(record) => Settled::Stands(record),
+            Observed::Claimed(record, reason) => Settled::Unverified(record, reason),
+        })
     }
 
     /// Brings a record to its end if that can be done in time: does the work that is ours, takes over what is due, waits for
@@ -247,6 +212,10 @@ impl App {
         loop {
             if standing.is_leased_by(&lease.owner) {
                 return self.work(worker, standing, lease.owner, until).await;
+            }
+            let time = until.saturating_duration_since(tokio::time::Instant::now());
+            if standing.state == State::Received && !worker.fits(&standing, time) {
+                return Settled::Unfinished(standing, Reason::OutOfTime);
             }
             if let Some(next) = standing.lease(lease.clone(), Timestamp::now()) {
                 match self.parts.records.put(&next, Some(standing.version())).await {
@@ -342,6 +311,13 @@ fn failed_later(record: Record, error: &RecordsError) -> Settled {
     Settled::Unfinished(record, Reason::OutOfTime)
 }
 
+fn unsettled(error: ObserveError) -> Failure {
+    match error {
+        ObserveError::Records(error) => store_failure(error),
+        ObserveError::Contended => Failure::Contended,
+    }
+}
+
 fn store_failure(error: RecordsError) -> Failure {
     match error {
         RecordsError::BadCursor => {
@@ -349,10 +325,4 @@ fn store_failure(error: RecordsError) -> Failure {
         }
         error => Failure::StoreUnavailable { cause: error.to_string() },
     }
-}
-
-/// A short pause before the next round, longer each time, so that many writers of one key do not keep in step.
-fn jitter(round: u32) -> Duration {
-    let spread = u64::from(std::process::id()) ^ Timestamp::now().as_nanosecond().unsigned_abs() as u64;
-    Duration::from_millis(1 + spread % (4 << round.min(4)))
 }

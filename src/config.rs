@@ -16,7 +16,7 @@ use crate::trust::{AllowList, ApiToken};
 
 /// Settings that may be given as a flag: the variable, and what it means. A flag is the variable's name without
 /// `OSS_CALLBACK_`, in lower case, with `-` for `_`. Secrets have no flag.
-pub const FLAGS: [(&str, &str); 10] = [
+pub const FLAGS: [(&str, &str); 11] = [
     ("OSS_CALLBACK_LISTEN", "Address of the server [default: 127.0.0.1:9000]"),
     (
         "OSS_CALLBACK_PATH",
@@ -30,10 +30,14 @@ pub const FLAGS: [(&str, &str); 10] = [
     ),
     ("OSS_CALLBACK_RULES", "TOML file of rules [default: thumbnails of 256 and 800 pixels for images]"),
     ("OSS_CALLBACK_BUDGET_MS", "Time in which every request is answered, in milliseconds [default: 4000]"),
+    ("OSS_CALLBACK_CONCURRENCY", "Callbacks under way at a time; further ones are answered 503 busy [default: 256]"),
     ("OSS_CALLBACK_LOG", "text or json [default: text on a terminal, else json]"),
     ("OSS_ENDPOINT", "Endpoint of OSS; without it nothing is confirmed and no thumbnails are made"),
     ("OSS_REGION", "Region of OSS, such as cn-hangzhou"),
 ];
+
+/// The most that `OSS_CALLBACK_CONCURRENCY` can be: as many connections as the server takes.
+const MOST_AT_A_TIME: usize = 1024;
 
 /// The name of the flag for a variable.
 pub fn flag_name(variable: &str) -> String {
@@ -171,6 +175,8 @@ pub struct Config {
     pub rules: Rules,
     /// Time in which every request is answered.
     pub budget: Duration,
+    /// The most callbacks under way at a time.
+    pub concurrency: usize,
     /// Token of the read routes; without it they do not exist.
     pub api_token: Option<ApiToken>,
     /// OSS; without it nothing is confirmed.
@@ -215,6 +221,10 @@ impl Config {
         let store = reader.store(purpose);
         let rules = reader.rules();
         let budget = reader.parsed("OSS_CALLBACK_BUDGET_MS", Some("4000"), budget);
+        let concurrency = reader.parsed("OSS_CALLBACK_CONCURRENCY", Some("256"), |value| match value.parse() {
+            Ok(count @ 1..=MOST_AT_A_TIME) => Ok(count),
+            _ => Err(format!("{} is not a whole number from 1 to {MOST_AT_A_TIME}", quoted(value))),
+        });
         let oss = reader.oss();
         if let Some(format) = source.get("OSS_CALLBACK_LOG").filter(|format| format != "text" && format != "json") {
             reader.fault(format!("OSS_CALLBACK_LOG: {} is neither text nor json.", quoted(&format)));
@@ -232,6 +242,7 @@ impl Config {
                 store: store?,
                 rules: rules?,
                 budget: budget?,
+                concurrency: concurrency?,
                 api_token,
                 oss,
                 purpose,

@@ -94,8 +94,10 @@ pub enum Failure {
         /// What it said, for the log.
         cause: String,
     },
-    /// Other writers were faster, again and again.
+    /// As many callbacks are under way as are taken on at a time.
     Busy,
+    /// Other writers were faster, again and again.
+    Contended,
     /// The time for this request is used up.
     Timeout {
         /// The budget in milliseconds.
@@ -126,7 +128,9 @@ impl Failure {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::StoreUnavailable { .. } | Self::Busy | Self::Timeout { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::StoreUnavailable { .. } | Self::Busy | Self::Contended | Self::Timeout { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -150,7 +154,7 @@ impl Failure {
             Self::BadField { .. } => "bad_field",
             Self::BucketNotAllowed { .. } => "bucket_not_allowed",
             Self::StoreUnavailable { .. } => "store_unavailable",
-            Self::Busy => "busy",
+            Self::Busy | Self::Contended => "busy",
             Self::Timeout { .. } => "timeout",
             Self::Internal => "internal",
         }
@@ -201,7 +205,11 @@ impl Failure {
             Self::StoreUnavailable { .. } => {
                 "The record store did not answer in time, so it may be that nothing is recorded. Try again.".to_owned()
             }
-            Self::Busy => "Too many requests are at the same object. Try again.".to_owned(),
+            Self::Busy => {
+                "As many callbacks are under way as are taken on at a time (OSS_CALLBACK_CONCURRENCY). Try again."
+                    .to_owned()
+            }
+            Self::Contended => "Too many requests are at the same object. Try again.".to_owned(),
             Self::Timeout { budget_ms } => {
                 format!("The request could not be finished within {budget_ms} ms. Try again.")
             }

@@ -12,8 +12,8 @@
 //! callback                Callback: typed fields
 //! trust                   Admitted: in the allow-list; Confirmed: what OSS itself says
 //! record                  Record: the transition, as a pure function
-//! records                 stored durably, or lost to a faster writer and judged anew
-//! worker, thumbnail       the thumbnails, if they can be made in time
+//! observe, records        stored durably, or lost to a faster writer and judged anew
+//! worker, thumbnail       the thumbnails: in the request if they can be made in time, else afterwards
 //! reply                   the answer, always JSON, always with its length
 //! ```
 //!
@@ -37,6 +37,7 @@ pub mod lambda;
 pub mod log;
 pub mod media;
 pub mod objects;
+pub mod observe;
 pub mod record;
 pub mod records;
 pub mod reply;

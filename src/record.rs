@@ -12,6 +12,16 @@ use serde::{Deserialize, Serialize};
 /// The layout of the record as written by this version of the program.
 pub const SCHEMA: u32 = 1;
 
+/// How often work on one generation is begun before it counts as failed. An attempt is counted before it is made, so that one
+/// that kills the process counts too.
+pub const MOST_ATTEMPTS: u32 = 5;
+
+/// The pause after the first failure; each further one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
 /// The identity of a record: one per object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordKey {
@@ -132,6 +142,8 @@ pub enum Reason {
     ObjectNotFound,
     /// The object changed while it was worked on.
     ObjectChanged,
+    /// Work on it was begun [`MOST_ATTEMPTS`] times and never came to an end.
+    Exhausted,
     /// A reason written by a newer version of this program.
     #[serde(other)]
     Unknown,
@@ -156,8 +168,14 @@ impl Reason {
             Self::OssForbidden => "oss_forbidden",
             Self::ObjectNotFound => "object_not_found",
             Self::ObjectChanged => "object_changed",
+            Self::Exhausted => "exhausted",
             Self::Unknown => "unknown",
         }
+    }
+
+    /// Whether what went wrong says nothing about the object: such an attempt does not count.
+    const fn is_of_others(self) -> bool {
+        matches!(self, Self::OutOfTime | Self::LeasedElsewhere | Self::OssUnavailable | Self::OssForbidden)
     }
 }
 
@@ -265,6 +283,8 @@ pub enum Plan {
     Skip(Reason),
     /// Thumbnails are due, and this lease is taken on them at once.
     Make(Lease),
+    /// Thumbnails are due; somebody else makes them.
+    Leave,
     /// OSS could not be asked; somebody must look later.
     Verify(Reason),
 }
@@ -327,8 +347,14 @@ pub struct Record {
     pub thumbnails: Vec<Thumbnail>,
     /// Custom variables of the upload.
     pub custom: BTreeMap<String, String>,
-    /// How often work on this generation was begun.
+    /// How often work on this generation was begun, leaving out what failed for reasons that are not the object's.
     pub attempts: u32,
+    /// How often something was put off for such reasons.
+    #[serde(default)]
+    pub deferrals: u32,
+    /// Not to be looked at before this time, where something is due and nobody holds the lease.
+    #[serde(default)]
+    pub next_attempt: Option<Timestamp>,
     /// Who works on it.
     pub lease: Option<Lease>,
     /// When the object was first seen.
@@ -390,13 +416,38 @@ impl Record {
         claimed
     }
 
+    /// From when on somebody should look at this record: work is to be done or taken over, or OSS is to be asked. `None`
+    /// where nothing is due.
+    pub fn due(&self) -> Option<Timestamp> {
+        match self.state {
+            State::Processing => Some(self.lease.as_ref().map_or(self.updated, |lease| lease.until)),
+            State::Received | State::Unverified => Some(self.next_attempt.unwrap_or(self.updated)),
+            _ if self.recheck => Some(self.next_attempt.unwrap_or(self.updated)),
+            _ => None,
+        }
+    }
+
     /// Whether work is due that nobody does at `now`.
     pub fn is_due(&self, now: Timestamp) -> bool {
         match self.state {
-            State::Received => true,
+            State::Received => self.next_attempt.is_none_or(|next| next <= now),
             State::Processing => self.lease.as_ref().is_none_or(|lease| lease.until < now),
             _ => false,
         }
+    }
+
+    /// Whether OSS must be asked about it: nobody knows whether it is true, or still is.
+    pub fn is_in_doubt(&self) -> bool {
+        self.recheck || self.state == State::Unverified
+    }
+
+    /// When to look again after a failure: each pause is twice as long as the one before, up to an hour, and up to a quarter
+    /// longer by `random`, so that what failed together does not come back together.
+    pub fn next_try(&self, now: Timestamp, random: u32) -> Timestamp {
+        let failures = self.attempts.saturating_add(self.deferrals).saturating_sub(1).min(16);
+        let pause = FIRST_PAUSE.saturating_mul(1 << failures).min(LONGEST_PAUSE);
+        let spread = pause.mul_f64(f64::from(random) / f64::from(u32::MAX) / 4.0);
+        now.saturating_add(pause + spread).unwrap_or(Timestamp::MAX)
     }
 
     /// Transition A: an object was seen, by its callback or in a listing.
@@ -434,10 +485,13 @@ impl Record {
         let mut next = previous.clone();
         next.revision = previous.revision.saturating_add(1);
         next.updated = now;
-        next.recheck &= !settles;
+        if settles {
+            next.recheck = false;
+            next.next_attempt = next.next_attempt.filter(|_| next.state == State::Received);
+        }
         if confirms {
             next.set_facts(facts);
-            next.begin(plan);
+            next.begin(plan, now);
         }
         if describes_upload && let Some(upload) = upload {
             next.set_upload(upload);
@@ -450,16 +504,48 @@ impl Record {
         if self.recheck || self.state == State::Unverified {
             return Transition::Unchanged;
         }
-        Transition::Write(Box::new(Self { recheck: true, ..self.rewritten(now) }))
+        let next_attempt = self.next_attempt.unwrap_or_else(|| later(now, FIRST_PAUSE));
+        Transition::Write(Box::new(Self { recheck: true, next_attempt: Some(next_attempt), ..self.rewritten(now) }))
     }
 
-    /// Transition B: takes the lease on due work, counting the attempt before it is made. `None` where nothing is due.
+    /// Transition B: takes the lease on due work, counting the attempt before it is made. `None` where nothing is due. Work
+    /// that was begun too often already is not begun again: it has failed.
     pub fn lease(&self, lease: Lease, now: Timestamp) -> Option<Self> {
-        self.is_due(now).then(|| Self {
+        if !self.is_due(now) {
+            return None;
+        }
+        if self.attempts >= MOST_ATTEMPTS {
+            return Some(self.rewritten(now).exhausted());
+        }
+        Some(Self {
             state: State::Processing,
             reason: None,
             attempts: self.attempts.saturating_add(1),
+            next_attempt: None,
             lease: Some(lease),
+            ..self.rewritten(now)
+        })
+    }
+
+    /// Work on this version is due again from the beginning, such as after the rules changed; what the ledger has stays made.
+    /// `None` where work is due anyway, and for what is no object that we know of.
+    pub fn again(&self, now: Timestamp) -> Option<Self> {
+        let at_rest = matches!(self.state, State::Ready | State::Failed | State::Recorded | State::Skipped);
+        (at_rest && self.confirmed).then(|| Self {
+            state: State::Received,
+            reason: None,
+            attempts: 0,
+            deferrals: 0,
+            next_attempt: Some(now),
+            ..self.rewritten(now)
+        })
+    }
+
+    /// OSS could not be asked about a record in doubt: somebody is to try again at `next`. `None` where there is no doubt.
+    pub fn postpone(&self, next: Timestamp, now: Timestamp) -> Option<Self> {
+        self.is_in_doubt().then(|| Self {
+            deferrals: self.deferrals.saturating_add(1),
+            next_attempt: Some(next),
             ..self.rewritten(now)
         })
     }
@@ -477,17 +563,54 @@ impl Record {
             End::Skipped(reason) => (State::Skipped, Some(reason), Vec::new()),
             End::Nothing => (State::Recorded, None, Vec::new()),
         };
-        self.is_leased_by(owner).then(|| Self { state, reason, thumbnails, lease: None, ..self.rewritten(now) })
-    }
-
-    /// Transition D, transient: the lease is given back and the work is still due.
-    pub fn release(&self, owner: &str, reason: Reason, now: Timestamp) -> Option<Self> {
+        let next_attempt = self.recheck.then_some(now);
         self.is_leased_by(owner).then(|| Self {
-            state: State::Received,
-            reason: Some(reason),
+            state,
+            reason,
+            thumbnails,
             lease: None,
+            next_attempt,
             ..self.rewritten(now)
         })
+    }
+
+    /// Transition D, transient: the lease is given back and the work is due again at `next`, unless it was begun too often.
+    /// `made` is what was done of it, which nobody has to do again.
+    pub fn release(
+        &self,
+        owner: &str,
+        reason: Reason,
+        made: Vec<Thumbnail>,
+        next: Timestamp,
+        now: Timestamp,
+    ) -> Option<Self> {
+        if !self.is_leased_by(owner) {
+            return None;
+        }
+        let mut released = Self {
+            state: State::Received,
+            reason: Some(reason),
+            thumbnails: made,
+            next_attempt: Some(next),
+            lease: None,
+            ..self.rewritten(now)
+        };
+        match reason {
+            // Not even a failure, so that who has more time may begin at once.
+            Reason::OutOfTime => released.attempts = released.attempts.saturating_sub(1),
+            reason if reason.is_of_others() => {
+                released.attempts = released.attempts.saturating_sub(1);
+                released.deferrals = released.deferrals.saturating_add(1);
+            }
+            _ if released.attempts >= MOST_ATTEMPTS => return Some(released.exhausted()),
+            _ => {}
+        }
+        Some(released)
+    }
+
+    fn exhausted(self) -> Self {
+        let next_attempt = self.recheck.then_some(self.updated);
+        Self { state: State::Failed, reason: Some(Reason::Exhausted), lease: None, next_attempt, ..self }
     }
 
     /// Transition E: OSS, asked about the object as it is now, says that it is gone. `None` where the tombstone stands
@@ -497,6 +620,7 @@ impl Record {
             state: State::Deleted,
             reason: Some(Reason::ObjectNotFound),
             recheck: false,
+            next_attempt: None,
             lease: None,
             ..self.rewritten(now)
         })
@@ -529,6 +653,8 @@ impl Record {
             thumbnails: Vec::new(),
             custom: BTreeMap::new(),
             attempts: 0,
+            deferrals: 0,
+            next_attempt: None,
             lease: None,
             first_seen: now,
             updated: now,
@@ -539,7 +665,7 @@ impl Record {
         if let Some(upload) = upload {
             record.set_upload(upload);
         }
-        record.begin(plan);
+        record.begin(plan, now);
         record
     }
 
@@ -560,14 +686,21 @@ impl Record {
         self.custom.clone_from(&upload.custom);
     }
 
-    fn begin(&mut self, plan: &Plan) {
+    fn begin(&mut self, plan: &Plan, now: Timestamp) {
         self.thumbnails.clear();
-        (self.state, self.reason, self.lease, self.attempts) = match plan {
-            Plan::Record => (State::Recorded, None, None, 0),
-            Plan::Skip(reason) => (State::Skipped, Some(*reason), None, 0),
-            Plan::Make(lease) => (State::Processing, None, Some(lease.clone()), 1),
-            Plan::Verify(reason) => (State::Unverified, Some(*reason), None, 0),
-        };
+        (self.reason, self.lease, self.attempts, self.deferrals, self.next_attempt) = (None, None, 0, 0, None);
+        match plan {
+            Plan::Record => self.state = State::Recorded,
+            Plan::Skip(reason) => (self.state, self.reason) = (State::Skipped, Some(*reason)),
+            Plan::Make(lease) => {
+                (self.state, self.lease, self.attempts) = (State::Processing, Some(lease.clone()), 1);
+            }
+            Plan::Leave => (self.state, self.next_attempt) = (State::Received, Some(now)),
+            Plan::Verify(reason) => {
+                (self.state, self.reason) = (State::Unverified, Some(*reason));
+                self.next_attempt = Some(later(now, FIRST_PAUSE));
+            }
+        }
     }
 
     /// Whether `owner` works on it.
@@ -586,5 +719,9 @@ fn agree<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
 
 /// A lease for `owner` that runs out `after` from `now`.
 pub fn lease_until(owner: &str, now: Timestamp, after: Duration) -> Lease {
-    Lease { owner: owner.to_owned(), until: now.saturating_add(after).unwrap_or(Timestamp::MAX) }
+    Lease { owner: owner.to_owned(), until: later(now, after) }
+}
+
+fn later(now: Timestamp, pause: Duration) -> Timestamp {
+    now.saturating_add(pause).unwrap_or(Timestamp::MAX)
 }

@@ -86,7 +86,7 @@ impl From<Failure> for Reply {
             Failure::Unauthorized => {
                 reply.headers.push((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
             }
-            Failure::Busy | Failure::StoreUnavailable { .. } | Failure::Timeout { .. } => {
+            Failure::Busy | Failure::Contended | Failure::StoreUnavailable { .. } | Failure::Timeout { .. } => {
                 reply.headers.push((RETRY_AFTER, HeaderValue::from_static("1")));
             }
             _ => {}

@@ -59,8 +59,26 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Answers until `stop` is done, then finishes the answers in flight.
+    /// Answers, and does the work that is left over, until `stop` is done; then finishes the answers and the work in hand.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
+        let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
+        let pool = self.app.worker().cloned().map(|worker| {
+            tokio::spawn(async move {
+                // Dropping the other end stops it too.
+                let stopped = async { drop(stopped.await) };
+                worker.run(stopped).await;
+            })
+        });
+        self.answer_until(stop).await;
+        drop(stopping);
+        if let Some(pool) = pool
+            && let Err(error) = pool.await
+        {
+            tracing::error!(%error, "the pool of workers had broken off");
+        }
+    }
+
+    async fn answer_until(self, stop: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
         let mut stop = std::pin::pin!(stop);
         let room = Arc::new(Semaphore::new(CONNECTIONS));

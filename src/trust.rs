@@ -146,17 +146,26 @@ pub enum Confirmation {
     Unverified(Confirmed, Reason),
     /// OSS says that there is no such object.
     Gone,
+    /// OSS could not be asked, and there is no callback that claims anything.
+    Unasked(Reason),
 }
 
-/// Asks OSS about the object. Without OSS settings the callback's claims are taken as they are, unconfirmed.
-pub async fn confirm(admitted: &Admitted, objects: Option<&dyn Objects>) -> Confirmation {
-    let claims = || Confirmed { facts: admitted.claims(), upload: Some(admitted.upload()), _proof: Proof };
-    let Some(objects) = objects else { return Confirmation::Known(claims()) };
-    match objects.head(&admitted.key).await {
+/// Asks OSS about an object, of which a callback may claim something. Without OSS settings its claims are taken as they are,
+/// unconfirmed.
+pub async fn confirm(key: &RecordKey, claim: Option<&Admitted>, objects: Option<&dyn Objects>) -> Confirmation {
+    let claimed =
+        |admitted: &Admitted| Confirmed { facts: admitted.claims(), upload: Some(admitted.upload()), _proof: Proof };
+    let Some(objects) = objects else {
+        return match claim {
+            Some(admitted) => Confirmation::Known(claimed(admitted)),
+            None => Confirmation::Unasked(Reason::OssUnavailable),
+        };
+    };
+    match objects.head(key).await {
         Ok(facts) => {
             // A callback that claims anything else is about an older version: what it says of its upload is not said of
             // this one.
-            let upload = admitted.claims().agree_with(&facts).then(|| admitted.upload());
+            let upload = claim.filter(|admitted| admitted.claims().agree_with(&facts)).map(Admitted::upload);
             Confirmation::Known(Confirmed { facts, upload, _proof: Proof })
         }
         Err(ObjectsError::NotFound) => Confirmation::Gone,
@@ -165,8 +174,11 @@ pub async fn confirm(admitted: &Admitted, objects: Option<&dyn Objects>) -> Conf
                 ObjectsError::Forbidden(_) => Reason::OssForbidden,
                 _ => Reason::OssUnavailable,
             };
-            tracing::error!(bucket = admitted.key.bucket, object = admitted.key.object, %error, "HEAD failed");
-            Confirmation::Unverified(claims(), reason)
+            tracing::error!(bucket = key.bucket, object = key.object, %error, "HEAD failed");
+            match claim {
+                Some(admitted) => Confirmation::Unverified(claimed(admitted), reason),
+                None => Confirmation::Unasked(reason),
+            }
         }
     }
 }

@@ -61,6 +61,7 @@ pub fn app(config: Config) -> Result<App, WireError> {
         objects,
         api_token: config.api_token,
         budget: config.budget,
+        concurrency: config.concurrency,
         works_after_answer: config.purpose == Purpose::Server,
     }))
 }

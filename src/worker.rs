@@ -1,17 +1,21 @@
-//! Work on one record: the bytes from OSS, the thumbnails to OSS, the ledger to the store.
+//! Work on records: what is due is taken up under a lease, the bytes come from OSS, the thumbnails go to OSS, the ledger to
+//! the store.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
 
 use crate::media::{Action, Rules, Variant};
 use crate::objects::{Objects, ObjectsError};
-use crate::record::{End, Lease, Reason, Record, RecordKey, Thumbnail, ThumbnailState, lease_until};
+use crate::observe::{ObserveError, Observed, Observer, Work, pixels, random};
+use crate::record::{End, Lease, Reason, Record, RecordKey, State, Thumbnail, ThumbnailState, lease_until};
 use crate::records::{Put, Records, RecordsError};
 use crate::thumbnail::{self, Made, SourceFormat, ThumbnailError};
 
@@ -24,12 +28,23 @@ const ROUNDS: u32 = 5;
 /// The first pause after the store did not answer; each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Makes the thumbnails of leased records.
+/// How many records are worked on at a time, beyond those of requests. Most of the time they wait for OSS.
+const AT_A_TIME: usize = 8;
+
+/// How long nobody looks for due records unless woken.
+const POLL: Duration = Duration::from_secs(2);
+
+/// How long the work in progress may take once the pool is asked to stop; what is left goes on when its lease has run out.
+const STOP_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// Makes the thumbnails of records.
 pub struct Worker {
     objects: Arc<dyn Objects>,
     records: Arc<dyn Records>,
     rules: Arc<Rules>,
+    observer: Observer,
     decoding: Arc<Semaphore>,
+    woken: Notify,
 }
 
 impl fmt::Debug for Worker {
@@ -42,17 +57,39 @@ impl fmt::Debug for Worker {
 enum Outcome {
     /// For good: commit it.
     Ended(End),
-    /// Not now: give the lease back.
-    Later(Reason),
+    /// Not now: give the lease back, with what was made so far.
+    Later(Reason, Vec<Thumbnail>),
     /// The object is gone.
     Gone,
+}
+
+/// Why a due record could not be looked after: not because of the record. It is still due.
+#[derive(Debug, thiserror::Error)]
+pub enum AttendError {
+    /// The store failed.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    /// OSS does not answer, or refuses our credentials.
+    #[error("OSS cannot be asked ({0})")]
+    Oss(&'static str),
+}
+
+impl From<ObserveError> for AttendError {
+    fn from(error: ObserveError) -> Self {
+        match error {
+            ObserveError::Records(error) => Self::Records(error),
+            ObserveError::Contended => Self::Records(RecordsError::Unavailable(error.to_string())),
+        }
+    }
 }
 
 impl Worker {
     /// A worker that decodes at most one picture more than there are processors at the same time.
     pub fn new(objects: Arc<dyn Objects>, records: Arc<dyn Records>, rules: Arc<Rules>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { objects, records, rules, decoding: Arc::new(Semaphore::new(processors.saturating_add(1))) }
+        let observer = Observer::new(Arc::clone(&records), Some(Arc::clone(&objects)), Arc::clone(&rules));
+        let decoding = Arc::new(Semaphore::new(processors.saturating_add(1)));
+        Self { objects, records, rules, observer, decoding, woken: Notify::new() }
     }
 
     /// A lease for a new piece of work, from now.
@@ -66,20 +103,128 @@ impl Worker {
         lease_until(&owner, Timestamp::now(), LEASE)
     }
 
+    /// Something has become due: whoever runs the pool should look.
+    pub fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    /// Whether the work on a record can be expected to end within this time.
+    pub fn fits(&self, record: &Record, time: Duration) -> bool {
+        let pixels = pixels(record.width, record.height);
+        thumbnail::expected_time(record.size.unwrap_or_default(), pixels, self.rules.limits()) <= time
+    }
+
+    /// Looks after whatever is due, a bounded number of records at a time, until `stop` is done; then finishes what was begun.
+    pub async fn run(self: &Arc<Self>, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut tasks = JoinSet::new();
+        // Those in hand, and until when those stay out of it that just were: an index may not know yet.
+        let mut in_hand: HashMap<RecordKey, Option<Instant>> = HashMap::new();
+        loop {
+            in_hand.retain(|_, until| until.is_none_or(|until| until > Instant::now()));
+            let room = AT_A_TIME.saturating_sub(tasks.len());
+            if room > 0 {
+                match self.records.due(Timestamp::now(), AT_A_TIME.saturating_add(in_hand.len())).await {
+                    Ok(due) => {
+                        let fresh: Vec<_> =
+                            due.into_iter().filter(|key| !in_hand.contains_key(key)).take(room).collect();
+                        for key in fresh {
+                            in_hand.insert(key.clone(), None);
+                            let worker = Arc::clone(self);
+                            tasks.spawn(async move { worker.attend_logged(key).await });
+                        }
+                    }
+                    Err(error) => tracing::error!(%error, "the store does not say what is due"),
+                }
+            }
+            tokio::select! {
+                () = &mut stop => break,
+                Some(done) = tasks.join_next() => match done {
+                    Ok(key) => {
+                        in_hand.insert(key, Instant::now().checked_add(POLL));
+                    }
+                    Err(error) => tracing::error!(%error, "the work on a record broke off"),
+                },
+                () = self.woken.notified() => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+        let finish = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_TIMEOUT, finish).await.is_err() {
+            tracing::warn!("stopped with work in progress; it is taken up again when its leases have run out");
+        }
+    }
+
+    async fn attend_logged(&self, key: RecordKey) -> RecordKey {
+        if let Err(error) = self.attend(&key).await {
+            tracing::warn!(bucket = key.bucket, object = key.object, %error, "still due");
+        }
+        key
+    }
+
+    /// Does what is due for one record, if anything is: asks OSS about what is in doubt, and does the work that nobody does.
+    ///
+    /// # Errors
+    /// If the store or OSS cannot be asked. What is wrong with the object itself is written into its record.
+    pub async fn attend(&self, key: &RecordKey) -> Result<(), AttendError> {
+        for _ in 0..ROUNDS {
+            let Some(record) = self.records.get(key).await? else { return Ok(()) };
+            let now = Timestamp::now();
+            if record.due().is_none_or(|due| due > now) {
+                return Ok(());
+            }
+            let lease = Self::lease();
+            let owner = lease.owner.clone();
+            let standing = match record.lease(lease.clone(), now) {
+                Some(next) => match self.records.put(&next, Some(record.version())).await? {
+                    Put::Stored => next,
+                    Put::Lost(_) => continue,
+                },
+                None => match self.observer.observe(key, None, &Work::Begin(lease, Duration::MAX)).await? {
+                    (Observed::Known(record), _) => record,
+                    (Observed::Unasked(reason), _) => return Err(AttendError::Oss(reason.as_str())),
+                    _ => return Ok(()),
+                },
+            };
+            if !standing.is_leased_by(&owner) {
+                return Ok(());
+            }
+            let done = self.work(standing, &owner).await?;
+            match done.reason {
+                Some(Reason::ObjectChanged) if done.state == State::Received => {
+                    // The question is new: which version is there now?
+                    self.observer.observe(key, None, &Work::Leave).await?;
+                }
+                Some(reason @ (Reason::OssUnavailable | Reason::OssForbidden)) if done.state == State::Received => {
+                    return Err(AttendError::Oss(reason.as_str()));
+                }
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
     /// Does the work on a record whose lease `owner` holds, and returns the record as it then stands.
     ///
     /// # Errors
     /// If the store does not answer; the lease then runs out by itself.
     pub async fn work(&self, record: Record, owner: &str) -> Result<Record, RecordsError> {
         let outcome = self.make(&record).await;
-        if let Outcome::Later(reason) = &outcome {
+        if let Outcome::Later(reason, _) = &outcome {
             tracing::warn!(bucket = record.bucket, object = record.object, reason = reason.as_str(), "work put off");
         }
+        let random = random();
         self.write(record, |current| {
             let now = Timestamp::now();
             match &outcome {
                 Outcome::Ended(end) => current.commit(owner, end.clone(), now),
-                Outcome::Later(reason) => current.release(owner, *reason, now),
+                // What is there now is another question than what is wrong with it.
+                Outcome::Later(Reason::ObjectChanged, _) => {
+                    current.release(owner, Reason::ObjectChanged, Vec::new(), now, now)
+                }
+                Outcome::Later(reason, made) => {
+                    current.release(owner, *reason, made.clone(), current.next_try(now, random), now)
+                }
                 Outcome::Gone => current.gone(owner, now),
             }
         })
@@ -91,7 +236,11 @@ impl Worker {
     /// # Errors
     /// If the store does not answer; the lease then runs out by itself.
     pub async fn release(&self, record: Record, owner: &str) -> Result<Record, RecordsError> {
-        self.write(record, |current| current.release(owner, Reason::OutOfTime, Timestamp::now())).await
+        self.write(record, |current| {
+            let now = Timestamp::now();
+            current.release(owner, Reason::OutOfTime, current.thumbnails.clone(), now, now)
+        })
+        .await
     }
 
     /// Applies a transition to the record: again on what stands there when another writer was faster, and again after a
@@ -127,20 +276,33 @@ impl Worker {
             Action::Skip(reason) => return Outcome::Ended(End::Skipped(reason)),
             Action::Record => return Outcome::Ended(End::Nothing),
         };
-        let Some(etag) = record.etag.as_deref() else { return Outcome::Later(Reason::ObjectChanged) };
+        let Some(etag) = record.etag.as_deref() else { return Outcome::Later(Reason::ObjectChanged, Vec::new()) };
         let limits = self.rules.limits();
         if size > limits.max_bytes {
             return Outcome::Ended(End::Failed(Reason::TooManyBytes));
         }
+        // What an earlier attempt made is not made again: its key says of which content and how.
+        let mut ledger: Vec<Option<Thumbnail>> =
+            variants.iter().map(|variant| kept(record, &self.line(&key, etag, variant))).collect();
+        let made_so_far = |ledger: &[Option<Thumbnail>]| ledger.iter().flatten().cloned().collect::<Vec<_>>();
+        let missing: Vec<Variant> = variants
+            .iter()
+            .zip(&ledger)
+            .filter(|(_, line)| line.is_none())
+            .map(|(variant, _)| variant.clone())
+            .collect();
+        if missing.is_empty() {
+            return Outcome::Ended(End::Made { thumbnails: made_so_far(&ledger), remark: None });
+        }
         let Ok(permit) = Arc::clone(&self.decoding).acquire_owned().await else {
-            return Outcome::Later(Reason::OutOfTime);
+            return Outcome::Later(Reason::OutOfTime, made_so_far(&ledger));
         };
         let bytes = match self.objects.get(&key, etag, limits.max_bytes).await {
             Ok(bytes) => bytes,
             Err(ObjectsError::NotFound) => return Outcome::Gone,
-            Err(error) => return not_read(&key, &error),
+            Err(error) => return not_read(&key, &error, made_so_far(&ledger)),
         };
-        let (wanted, limits) = (variants.to_vec(), *limits);
+        let (wanted, limits) = (missing.clone(), *limits);
         let decoded = tokio::task::spawn_blocking(move || {
             // Decoding cannot be broken off, so the permit goes with it even if nobody waits any longer.
             let _permit = permit;
@@ -153,14 +315,37 @@ impl Worker {
             Err(_) => return Outcome::Ended(End::Failed(Reason::Undecodable)),
         };
         let remark = mime.filter(|mime| belies(made.format, mime)).map(|_| Reason::TypeMismatch);
-        let mut thumbnails = Vec::with_capacity(made.made.len());
-        for (variant, (_, result)) in variants.iter().zip(made.made) {
+        let open = ledger.iter_mut().filter(|line| line.is_none());
+        let mut failed = None;
+        for ((line, variant), (_, result)) in open.zip(&missing).zip(made.made) {
             match self.store(&key, etag, variant, result).await {
-                Ok(thumbnail) => thumbnails.push(thumbnail),
-                Err(error) => return not_read(&key, &error),
+                Ok(thumbnail) => *line = Some(thumbnail),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
         }
-        Outcome::Ended(End::Made { thumbnails, remark })
+        match failed {
+            None => Outcome::Ended(End::Made { thumbnails: made_so_far(&ledger), remark }),
+            Some(error) => not_read(&key, &error, made_so_far(&ledger)),
+        }
+    }
+
+    /// The line of a variant in the ledger before it is made.
+    fn line(&self, source: &RecordKey, etag: &str, variant: &Variant) -> Thumbnail {
+        let output = self.rules.output();
+        Thumbnail {
+            name: variant.name.clone(),
+            state: ThumbnailState::Failed,
+            bucket: output.bucket(&source.bucket).to_owned(),
+            key: output.key(&source.bucket, &source.object, etag, variant),
+            width: None,
+            height: None,
+            mime: None,
+            size: None,
+            reason: None,
+        }
     }
 
     /// Stores one variant under a key made of content and parameters alone, so that storing it again is harmless.
@@ -171,20 +356,7 @@ impl Worker {
         variant: &Variant,
         result: Result<Made, ThumbnailError>,
     ) -> Result<Thumbnail, ObjectsError> {
-        let output = self.rules.output();
-        let bucket = output.bucket(&source.bucket).to_owned();
-        let key = output.key(&source.bucket, &source.object, etag, variant);
-        let ledger = Thumbnail {
-            name: variant.name.clone(),
-            state: ThumbnailState::Failed,
-            bucket,
-            key,
-            width: None,
-            height: None,
-            mime: None,
-            size: None,
-            reason: None,
-        };
+        let ledger = self.line(source, etag, variant);
         let made = match result {
             Ok(made) => made,
             Err(error) => return Ok(Thumbnail { reason: Some(error.reason()), ..ledger }),
@@ -227,12 +399,21 @@ fn undecoded(key: &RecordKey, error: &ThumbnailError) -> End {
     }
 }
 
-fn not_read(key: &RecordKey, error: &ObjectsError) -> Outcome {
+/// What the ledger has of a variant, if it was made.
+fn kept(record: &Record, wanted: &Thumbnail) -> Option<Thumbnail> {
+    let same = |line: &&Thumbnail| {
+        line.state == ThumbnailState::Ready && (&line.bucket, &line.key) == (&wanted.bucket, &wanted.key)
+    };
+    // The name is not part of what was made.
+    record.thumbnails.iter().find(same).map(|line| Thumbnail { name: wanted.name.clone(), ..line.clone() })
+}
+
+fn not_read(key: &RecordKey, error: &ObjectsError, made: Vec<Thumbnail>) -> Outcome {
     tracing::error!(bucket = key.bucket, object = key.object, %error, "OSS failed");
     match error {
         ObjectsError::TooLarge { .. } => Outcome::Ended(End::Failed(Reason::TooManyBytes)),
-        ObjectsError::Changed | ObjectsError::NotFound => Outcome::Later(Reason::ObjectChanged),
-        ObjectsError::Forbidden(_) => Outcome::Later(Reason::OssForbidden),
-        ObjectsError::Unavailable(_) => Outcome::Later(Reason::OssUnavailable),
+        ObjectsError::Changed | ObjectsError::NotFound => Outcome::Later(Reason::ObjectChanged, made),
+        ObjectsError::Forbidden(_) => Outcome::Later(Reason::OssForbidden, made),
+        ObjectsError::Unavailable(_) => Outcome::Later(Reason::OssUnavailable, made),
     }
 }

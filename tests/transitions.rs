@@ -3,7 +3,8 @@
 
 use jiff::Timestamp;
 use oss_callback::record::{
-    End, Facts, Lease, Plan, Reason, Record, RecordKey, State, Thumbnail, ThumbnailState, Transition, Upload,
+    End, Facts, Lease, MOST_ATTEMPTS, Plan, Reason, Record, RecordKey, State, Thumbnail, ThumbnailState, Transition,
+    Upload,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -15,7 +16,9 @@ enum Event {
     Observe { facts: Facts, upload: Option<Upload>, plan: Plan },
     Lease { owner: String },
     Commit { owner: String, end: End },
-    Release { owner: String },
+    Release { owner: String, reason: Reason, made: Vec<Thumbnail> },
+    Postpone,
+    Again,
     Delete,
     Gone { owner: String },
 }
@@ -35,7 +38,9 @@ fn step(previous: Option<&Record>, event: &Event, now: Timestamp) -> Option<Reco
         Event::Observe { facts, upload, plan } => written(previous, facts, upload.as_ref(), plan, now),
         Event::Lease { owner } => previous?.lease(lease(owner, now), now),
         Event::Commit { owner, end } => previous?.commit(owner, end.clone(), now),
-        Event::Release { owner } => previous?.release(owner, Reason::OutOfTime, now),
+        Event::Release { owner, reason, made } => previous?.release(owner, *reason, made.clone(), now, now),
+        Event::Postpone => previous?.postpone(now, now),
+        Event::Again => previous?.again(now),
         Event::Delete => previous?.delete(now),
         Event::Gone { owner } => previous?.gone(owner, now),
     }
@@ -89,6 +94,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         Just(Plan::Record),
         Just(Plan::Skip(Reason::RefusedByRule)),
         owner().prop_map(|owner| Plan::Make(lease(&owner, at(0)))),
+        Just(Plan::Leave),
         Just(Plan::Verify(Reason::OssUnavailable)),
     ]
 }
@@ -99,6 +105,16 @@ fn owner() -> impl Strategy<Value = String> {
 
 fn reason() -> impl Strategy<Value = Reason> {
     prop_oneof![Just(Reason::Undecodable), Just(Reason::UnsupportedFormat), Just(Reason::Unknown)]
+}
+
+/// Why work may be put off.
+fn put_off() -> impl Strategy<Value = Reason> {
+    prop_oneof![
+        1 => Just(Reason::OutOfTime),
+        1 => Just(Reason::OssUnavailable),
+        1 => Just(Reason::OssForbidden),
+        2 => Just(Reason::ObjectChanged),
+    ]
 }
 
 fn thumbnail() -> impl Strategy<Value = Thumbnail> {
@@ -132,7 +148,10 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(facts, upload, plan)| Event::Observe { facts, upload, plan }),
         2 => owner().prop_map(|owner| Event::Lease { owner }),
         2 => (owner(), end()).prop_map(|(owner, end)| Event::Commit { owner, end }),
-        1 => owner().prop_map(|owner| Event::Release { owner }),
+        1 => (owner(), put_off(), vec(thumbnail(), 0..2))
+            .prop_map(|(owner, reason, made)| Event::Release { owner, reason, made }),
+        1 => Just(Event::Postpone),
+        1 => Just(Event::Again),
         1 => Just(Event::Delete),
         1 => owner().prop_map(|owner| Event::Gone { owner }),
     ]
@@ -225,7 +244,7 @@ proptest! {
         let doubted = written(Some(&record), &facts, upload.as_ref(), &plan, at(99));
         let kept = doubted.clone().unwrap_or_else(|| record.clone());
         prop_assert!(kept.recheck || kept.state == State::Unverified, "somebody must look");
-        let but_for_the_mark = Record { recheck: record.recheck, revision: record.revision, updated: record.updated, ..kept.clone() };
+        let but_for_the_mark = Record { recheck: record.recheck, next_attempt: record.next_attempt, revision: record.revision, updated: record.updated, ..kept.clone() };
         prop_assert_eq!(&but_for_the_mark, &record);
         prop_assert_eq!(written(Some(&kept), &facts, upload.as_ref(), &plan, at(99)), None, "once is enough");
     }
@@ -246,7 +265,7 @@ proptest! {
         for owner in ["x", "y", "somebody else"] {
             let holds = record.state == State::Processing && record.lease.as_ref().is_some_and(|lease| lease.owner == owner);
             prop_assert_eq!(record.commit(owner, end.clone(), at(99)).is_some(), holds);
-            prop_assert_eq!(record.release(owner, Reason::OutOfTime, at(99)).is_some(), holds);
+            prop_assert_eq!(record.release(owner, Reason::OutOfTime, Vec::new(), at(99), at(99)).is_some(), holds);
             prop_assert_eq!(record.gone(owner, at(99)).is_some(), holds);
         }
     }
@@ -264,9 +283,71 @@ proptest! {
         let leased = record.lease(lease("x", now), now);
         prop_assert_eq!(leased.is_some(), record.is_due(now));
         if let Some(leased) = leased {
+            if record.attempts >= MOST_ATTEMPTS {
+                prop_assert_eq!((leased.state, leased.reason), (State::Failed, Some(Reason::Exhausted)));
+                prop_assert_eq!(leased.attempts, record.attempts);
+                return Ok(());
+            }
             prop_assert_eq!(leased.attempts, record.attempts + 1);
             prop_assert!(!leased.is_due(now), "a second worker gets it as well");
             prop_assert!(leased.is_due(at(second + 2)), "nobody gets it after the first one died");
+        }
+    }
+
+    #[test]
+    fn nothing_is_attempted_more_often_than_the_ceiling_and_what_reaches_it_has_failed(history in histories()) {
+        for record in history.into_iter().filter_map(|(_, _, _, after)| after) {
+            prop_assert!(record.attempts <= MOST_ATTEMPTS, "{:?}", record);
+            prop_assert!(record.reason != Some(Reason::Exhausted) || record.state == State::Failed);
+        }
+    }
+
+    #[test]
+    fn something_is_due_exactly_where_work_or_a_doubt_is_left(history in histories()) {
+        for record in history.into_iter().filter_map(|(_, _, _, after)| after) {
+            let left = matches!(record.state, State::Received | State::Processing) || record.is_in_doubt();
+            prop_assert_eq!(record.due().is_some(), left, "{:?}", record);
+            prop_assert!(left || record.next_attempt.is_none(), "nobody has to come back: {:?}", record);
+            if record.is_due(at(1_000_000)) || record.is_in_doubt() {
+                prop_assert!(record.due().unwrap() <= at(1_000_000), "it is found by whoever looks for what is due");
+            }
+        }
+    }
+
+    #[test]
+    fn what_oss_or_time_is_to_blame_for_is_no_attempt(record in records(), reason in put_off(), made in vec(thumbnail(), 0..3)) {
+        let Some(lease) = record.lease.clone() else { return Ok(()) };
+        let released = record.release(&lease.owner, reason, made.clone(), at(70), at(60)).unwrap();
+        let counts = reason == Reason::ObjectChanged;
+        prop_assert_eq!(released.attempts, record.attempts - u32::from(!counts));
+        if released.state == State::Received {
+            prop_assert_eq!((&released.thumbnails, released.reason), (&made, Some(reason)));
+            prop_assert!(!released.is_due(at(69)) && released.is_due(at(70)));
+        } else {
+            prop_assert_eq!((released.state, record.attempts), (State::Failed, MOST_ATTEMPTS));
+        }
+    }
+
+    #[test]
+    fn pauses_grow_up_to_an_hour_and_do_not_keep_in_step(attempts in 0..9_u32, deferrals in 0..30_u32, random: u32) {
+        let record = written(None, &Facts { etag: None, size: None, mime: None, last_modified: None, version_id: None, crc64: None, confirmed: true }, None, &Plan::Leave, at(0)).unwrap();
+        let pause = |record: &Record, random| record.next_try(at(0), random).as_second();
+        let record = Record { attempts, deferrals, ..record };
+        let longer = Record { deferrals: deferrals + 1, ..record.clone() };
+        prop_assert!((5..=3600).contains(&pause(&record, 0)));
+        prop_assert!(pause(&longer, 0) >= pause(&record, 0));
+        prop_assert!((pause(&record, 0)..=pause(&record, 0) * 5 / 4 + 1).contains(&pause(&record, random)));
+    }
+
+    #[test]
+    fn work_that_is_asked_for_again_begins_anew_and_keeps_what_was_made(record in records()) {
+        let at_rest = matches!(record.state, State::Ready | State::Failed | State::Recorded | State::Skipped);
+        let again = record.again(at(99));
+        prop_assert_eq!(again.is_some(), at_rest && record.confirmed);
+        if let Some(again) = again {
+            prop_assert!(again.is_due(at(99)));
+            prop_assert_eq!((again.attempts, again.generation), (0, record.generation));
+            prop_assert_eq!(again.thumbnails, record.thumbnails);
         }
     }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 
+use jiff::Timestamp;
+
 use crate::record::{Record, RecordKey, State, Version};
 
 #[cfg(any(feature = "dynamodb", feature = "embedded"))]
@@ -111,4 +113,26 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// If the store cannot be reached in time, or the cursor is not one of its own.
     async fn list(&self, query: &Query) -> Result<Page, RecordsError>;
+
+    /// At most `limit` records that are due by `now` (see [`Record::due`]), those that have waited longest first as far as
+    /// the backend keeps them in that order. What it returns may be stale: read the record before acting on it.
+    ///
+    /// # Errors
+    /// If the store cannot be reached in time.
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecordKey>, RecordsError> {
+        // Replaced by an index of each backend.
+        let mut query = Query { limit: 1000, ..Query::default() };
+        let mut due = Vec::new();
+        loop {
+            let page = self.list(&query).await?;
+            due.extend(page.records.iter().filter_map(|record| Some((record.due()?, record.key()))));
+            match page.cursor {
+                Some(cursor) => query.cursor = Some(cursor),
+                None => break,
+            }
+        }
+        due.retain(|(at, _)| *at <= now);
+        due.sort();
+        Ok(due.into_iter().take(limit).map(|(_, key)| key).collect())
+    }
 }

@@ -21,6 +21,7 @@ mod pixels;
 mod plan;
 mod png;
 mod resize;
+mod time;
 mod webp;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,6 +34,7 @@ use resize::Reduced;
 
 pub use error::{ExceededLimit, ThumbnailError};
 pub use format::SourceFormat;
+pub use time::expected_time;
 
 /// What became of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -57,6 +57,8 @@ pub(crate) fn full(key: &RecordKey) -> Record {
         thumbnails: vec![made(), failed()],
         custom: custom(),
         attempts: u32::MAX,
+        deferrals: u32::MAX,
+        next_attempt: Some("2026-03-01T00:00:00.000000001Z".parse().unwrap()),
         lease: Some(Lease { owner: "worker 7".to_owned(), until: Timestamp::MAX }),
         first_seen: Timestamp::MIN,
         updated: "2026-03-01T00:00:00.123456789Z".parse().unwrap(),
