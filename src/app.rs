@@ -87,9 +87,10 @@ impl App {
         Self { parts, observer, worker, room }
     }
 
-    /// Who does the work that is left over; `None` where there is no OSS, and so no work.
-    pub const fn worker(&self) -> Option<&Arc<Worker>> {
-        self.worker.as_ref()
+    /// Who does the work that is left over; `None` where there is no OSS, and so no work, and where nothing runs after an
+    /// answer.
+    pub fn pool(&self) -> Option<&Arc<Worker>> {
+        self.worker.as_ref().filter(|_| self.parts.works_after_answer)
     }
 
     /// Time in which every request is answered.
@@ -174,8 +175,9 @@ impl App {
                 Ok(Err(_)) | Err(_) => break,
             }
         }
-        if let Some(worker) = &self.worker {
-            // Whatever was left over: whoever runs the pool looks, and finds it if it is there.
+        if settled.leaves_work()
+            && let Some(worker) = self.pool()
+        {
             worker.wake();
         }
         let (done, reply) = settled.reply(admitted.key(), admitted.request_id());
@@ -217,7 +219,7 @@ impl App {
             if standing.state == State::Received && !worker.fits(&standing, time) {
                 return Settled::Unfinished(standing, Reason::OutOfTime);
             }
-            if let Some(next) = standing.lease(lease.clone(), Timestamp::now()) {
+            if let Some(next) = standing.lease_early(lease.clone(), Timestamp::now()) {
                 match self.parts.records.put(&next, Some(standing.version())).await {
                     Ok(Put::Stored) => standing = next,
                     Ok(Put::Lost(Some(current))) => standing = *current,
@@ -290,6 +292,16 @@ enum Settled {
 }
 
 impl Settled {
+    /// Whether work is due that nobody has begun.
+    fn leaves_work(&self) -> bool {
+        match self {
+            Self::Recorded(record, _) | Self::Stands(record) | Self::Unfinished(record, _) => {
+                record.state == State::Received
+            }
+            Self::Ignored | Self::Unverified(..) => false,
+        }
+    }
+
     /// The answer, and the word for the log.
     fn reply(&self, key: &RecordKey, request_id: Option<&str>) -> (&'static str, Reply) {
         let (record, state, reason) = match self {

@@ -431,7 +431,7 @@ impl Record {
     pub fn is_due(&self, now: Timestamp) -> bool {
         match self.state {
             State::Received => self.next_attempt.is_none_or(|next| next <= now),
-            State::Processing => self.lease.as_ref().is_none_or(|lease| lease.until < now),
+            State::Processing => self.lease.as_ref().is_none_or(|lease| lease.until <= now),
             _ => false,
         }
     }
@@ -525,6 +525,13 @@ impl Record {
             lease: Some(lease),
             ..self.rewritten(now)
         })
+    }
+
+    /// Transition B for whoever has just heard from OSS: a pause that OSS or the time was to blame for is over.
+    pub fn lease_early(&self, lease: Lease, now: Timestamp) -> Option<Self> {
+        let paused = self.state == State::Received && self.reason.is_some_and(Reason::is_of_others);
+        let unpaused = paused.then(|| Self { next_attempt: None, ..self.clone() });
+        unpaused.as_ref().unwrap_or(self).lease(lease, now)
     }
 
     /// Work on this version is due again from the beginning, such as after the rules changed; what the ledger has stays made.

@@ -62,15 +62,19 @@ impl Server {
     /// Answers, and does the work that is left over, until `stop` is done; then finishes the answers and the work in hand.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
-        let pool = self.app.worker().cloned().map(|worker| {
+        let pool = self.app.pool().cloned().map(|worker| {
             tokio::spawn(async move {
                 // Dropping the other end stops it too.
                 let stopped = async { drop(stopped.await) };
                 worker.run(stopped).await;
             })
         });
+        // Both at once: whoever asks us to stop may not wait for one after the other.
+        let stop = async {
+            stop.await;
+            drop(stopping);
+        };
         self.answer_until(stop).await;
-        drop(stopping);
         if let Some(pool) = pool
             && let Err(error) = pool.await
         {

@@ -1,16 +1,19 @@
 //! Work on records: what is due is taken up under a lease, the bytes come from OSS, the thumbnails go to OSS, the ledger to
 //! the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::media::{Action, Rules, Variant};
 use crate::objects::{Objects, ObjectsError};
@@ -31,6 +34,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How many records are worked on at a time, beyond those of requests. Most of the time they wait for OSS.
 const AT_A_TIME: usize = 8;
 
+/// How many due records are asked for at a time: to ask costs the more, the fewer come of it.
+const BATCH: usize = 64;
+
 /// How long nobody looks for due records unless woken.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -50,6 +56,54 @@ pub struct Worker {
 impl fmt::Debug for Worker {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Worker").field("objects", &self.objects).finish_non_exhaustive()
+    }
+}
+
+/// The due records that the pool knows of.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<RecordKey>,
+    /// Those in hand, and until when those stay out of it that just were: an index may not know yet.
+    in_hand: HashMap<RecordKey, Option<Instant>>,
+    /// Whether the store may know of more.
+    look: bool,
+    /// What the store said instead of naming any, so that it is logged once only.
+    failure: Option<String>,
+}
+
+impl Queue {
+    fn wants_more(&mut self) -> bool {
+        self.in_hand.retain(|_, until| until.is_none_or(|until| until > Instant::now()));
+        self.look && self.waiting.is_empty()
+    }
+
+    /// Takes in what the store answered when asked for `limit` records.
+    fn fill(&mut self, due: Result<Vec<RecordKey>, RecordsError>, limit: usize) {
+        match due {
+            Ok(due) => {
+                self.look = due.len() >= limit;
+                self.waiting.extend(due.into_iter().filter(|key| !self.in_hand.contains_key(key)));
+                self.failure = None;
+            }
+            Err(error) => {
+                self.look = false;
+                let failure = error.to_string();
+                if self.failure.as_ref() != Some(&failure) {
+                    tracing::error!(%error, "the store does not say what is due; nobody does what was left over");
+                    self.failure = Some(failure);
+                }
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<RecordKey> {
+        let key = self.waiting.pop_front()?;
+        self.in_hand.insert(key.clone(), None);
+        Some(key)
+    }
+
+    fn done(&mut self, key: RecordKey) {
+        self.in_hand.insert(key, Instant::now().checked_add(POLL));
     }
 }
 
@@ -117,36 +171,29 @@ impl Worker {
     /// Looks after whatever is due, a bounded number of records at a time, until `stop` is done; then finishes what was begun.
     pub async fn run(self: &Arc<Self>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
+        let mut clock = tokio::time::interval(POLL);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tasks = JoinSet::new();
-        // Those in hand, and until when those stay out of it that just were: an index may not know yet.
-        let mut in_hand: HashMap<RecordKey, Option<Instant>> = HashMap::new();
+        let mut queue = Queue::default();
         loop {
-            in_hand.retain(|_, until| until.is_none_or(|until| until > Instant::now()));
-            let room = AT_A_TIME.saturating_sub(tasks.len());
-            if room > 0 {
-                match self.records.due(Timestamp::now(), AT_A_TIME.saturating_add(in_hand.len())).await {
-                    Ok(due) => {
-                        let fresh: Vec<_> =
-                            due.into_iter().filter(|key| !in_hand.contains_key(key)).take(room).collect();
-                        for key in fresh {
-                            in_hand.insert(key.clone(), None);
-                            let worker = Arc::clone(self);
-                            tasks.spawn(async move { worker.attend_logged(key).await });
-                        }
-                    }
-                    Err(error) => tracing::error!(%error, "the store does not say what is due"),
-                }
+            if tasks.len() < AT_A_TIME && queue.wants_more() {
+                let limit = queue.in_hand.len().saturating_add(BATCH);
+                queue.fill(self.records.due(Timestamp::now(), limit).await, limit);
+            }
+            while tasks.len() < AT_A_TIME
+                && let Some(key) = queue.next()
+            {
+                let worker = Arc::clone(self);
+                tasks.spawn(async move { worker.attend_logged(key).await });
             }
             tokio::select! {
                 () = &mut stop => break,
                 Some(done) = tasks.join_next() => match done {
-                    Ok(key) => {
-                        in_hand.insert(key, Instant::now().checked_add(POLL));
-                    }
+                    Ok(key) => queue.done(key),
                     Err(error) => tracing::error!(%error, "the work on a record broke off"),
                 },
-                () = self.woken.notified() => {}
-                () = tokio::time::sleep(POLL) => {}
+                () = self.woken.notified() => queue.look = true,
+                _ = clock.tick() => queue.look = true,
             }
         }
         let finish = async { while tasks.join_next().await.is_some() {} };
@@ -155,9 +202,13 @@ impl Worker {
         }
     }
 
+    /// Returns the key whatever happens, so that its record is not taken for one in hand for ever.
     async fn attend_logged(&self, key: RecordKey) -> RecordKey {
-        if let Err(error) = self.attend(&key).await {
-            tracing::warn!(bucket = key.bucket, object = key.object, %error, "still due");
+        let (bucket, object) = (key.bucket.as_str(), key.object.as_str());
+        match AssertUnwindSafe(self.attend(&key)).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(bucket, object, %error, "still due"),
+            Err(_) => tracing::error!(bucket, object, "the work broke off"),
         }
         key
     }

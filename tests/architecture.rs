@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Each file (or folder) with all that it uses. A line may only name lines above it, so arrows run one way.
-const USES: [(&str, &[&str]); 23] = [
+const USES: [(&str, &[&str]); 24] = [
     // words
     ("error", &[]),
     ("record", &[]),
@@ -26,7 +26,8 @@ const USES: [(&str, &[&str]); 23] = [
     ("trust", &["callback", "error", "objects", "record"]),
     ("reply", &["error", "record"]),
     ("route", &["error", "record", "records", "request"]),
-    ("worker", &["media", "objects", "record", "records", "thumbnail"]),
+    ("observe", &["media", "objects", "record", "records", "thumbnail", "trust"]),
+    ("worker", &["media", "objects", "observe", "record", "records", "thumbnail"]),
     // spine
     (
         "app",
@@ -35,6 +36,7 @@ const USES: [(&str, &[&str]); 23] = [
             "error",
             "media",
             "objects",
+            "observe",
             "record",
             "records",
             "reply",

@@ -316,13 +316,16 @@ proptest! {
 
     #[test]
     fn what_oss_or_time_is_to_blame_for_is_no_attempt(record in records(), reason in put_off(), made in vec(thumbnail(), 0..3)) {
-        let Some(lease) = record.lease.clone() else { return Ok(()) };
-        let released = record.release(&lease.owner, reason, made.clone(), at(70), at(60)).unwrap();
+        let Some(held) = record.lease.clone() else { return Ok(()) };
+        let released = record.release(&held.owner, reason, made.clone(), at(70), at(60)).unwrap();
         let counts = reason == Reason::ObjectChanged;
         prop_assert_eq!(released.attempts, record.attempts - u32::from(!counts));
         if released.state == State::Received {
             prop_assert_eq!((&released.thumbnails, released.reason), (&made, Some(reason)));
             prop_assert!(!released.is_due(at(69)) && released.is_due(at(70)));
+            // Who has just heard from OSS need not sit out a pause that OSS was to blame for.
+            let early = released.lease_early(lease("y", at(69)), at(69));
+            prop_assert_eq!(early.is_some_and(|leased| leased.is_leased_by("y")), !counts);
         } else {
             prop_assert_eq!((released.state, record.attempts), (State::Failed, MOST_ATTEMPTS));
         }
