@@ -1,4 +1,25 @@
 //! The records in a DynamoDB table: one item per object, under the partition key `pk`, which is the record's joined key.
+//! Objects are spread over the partitions by their whole key, so many uploads into one bucket meet no hot one.
+//!
+//! What is due stands in the global secondary index `due`: partition key `due_shard`, one of 16 named by a hash of the key,
+//! so that much work at the same time meets no hot partition either; sort key `due_at`, milliseconds since 1970; projection
+//! `KEYS_ONLY`. The two attributes exist only while something is due, so the index holds nothing else. It follows the table
+//! within about a second. A table without it serves everything but [`Records::due`].
+//!
+//! # Cost
+//!
+//! In request units, as DynamoDB bills them on demand. A record takes about 1 KB, with two thumbnails up to 2 KB.
+//!
+//! | operation | read units | write units |
+//! | --- | --- | --- |
+//! | `get` | 1 per 4 KB | |
+//! | `put` | | 1 per KB; a lost condition too |
+//! | and, if something becomes due or no longer is | | 1 more; 2 where only the time changes |
+//! | `list` | 1 per 4 KB examined, up to 1,000 items a page, matching or not | |
+//! | `due` | 16 times 0.5 per 4 KB named, so 8 where there is little | |
+//!
+//! A picture whose thumbnails are made in the request costs two puts and two changes of the index; an object that is only
+//! recorded costs one put and none. Looking for due work every two seconds, as the pool does, comes to 4 read units a second.
 //!
 //! The client is made by the first request, so that a function that starts for a request that is refused at once pays nothing
 //! for it. Everything it needs comes in as a value; nothing here reads the environment.
@@ -15,6 +36,7 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region, SharedHttpClient};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::query::{QueryError, QueryOutput};
 use aws_sdk_dynamodb::operation::scan::builders::ScanFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use aws_smithy_http_client::Builder as HttpClientBuilder;
@@ -22,6 +44,9 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
 use super::{Page, Put, Query, Records, RecordsError, cursor};
@@ -32,6 +57,17 @@ const KEY: &str = "pk";
 
 /// A random word that each put writes along: how a put that was repeated recognises its own first attempt.
 const WRITE: &str = "write";
+
+/// The index of what is due, and its keys.
+const DUE: &str = "due";
+const DUE_SHARD: &str = "due_shard";
+const DUE_AT: &str = "due_at";
+
+/// Names of the shards: the first digit of a hash.
+const SHARDS: &str = "0123456789abcdef";
+
+/// Nanoseconds in the unit of [`DUE_AT`].
+const MILLISECOND: i128 = 1_000_000;
 
 /// Items that one page of a listing looks at.
 const EXAMINED_PER_PAGE: usize = 1_000;
@@ -150,6 +186,34 @@ impl DynamoDb {
         })
     }
 
+    /// What is due in one shard of the index.
+    async fn due_in(&self, shard: char, now: i128, limit: usize) -> Result<QueryOutput, RecordsError> {
+        self.client()?
+            .query()
+            .table_name(&self.table)
+            .index_name(DUE)
+            .key_condition_expression("#shard = :shard AND #at <= :now")
+            .expression_attribute_names("#shard", DUE_SHARD)
+            .expression_attribute_names("#at", DUE_AT)
+            .expression_attribute_values(":shard", AttributeValue::S(shard.to_string()))
+            .expression_attribute_values(":now", AttributeValue::N(now.to_string()))
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .send()
+            .await
+            .map_err(|error| self.no_index(&error).unwrap_or_else(|| self.unavailable(&error)))
+    }
+
+    /// What to do about an index that is missing, or not what it should be.
+    fn no_index(&self, error: &SdkError<QueryError>) -> Option<RecordsError> {
+        let refused = error.as_service_error().filter(|refused| refused.code() == Some("ValidationException"))?;
+        Some(RecordsError::Unavailable(format!(
+            "table {:?} cannot be asked what is due ({}); it needs a global secondary index {DUE:?} with the partition key \
+             {DUE_SHARD} (a string), the sort key {DUE_AT} (a number) and the projection KEYS_ONLY",
+            self.table,
+            refused.message().unwrap_or("no reason given"),
+        )))
+    }
+
     fn scan(&self, query: &Query) -> Result<ScanFluentBuilder, RecordsError> {
         let start = query.cursor.as_deref().map(last_key).transpose()?;
         let filter = Filter::of(query);
@@ -227,6 +291,34 @@ impl Records for DynamoDb {
         let records = answer.items.unwrap_or_default().into_iter().map(record_of).collect::<Result<Vec<_>, _>>()?;
         Ok(page_of(query, records, more))
     }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecordKey>, RecordsError> {
+        // Rounded down, as what is due is rounded up: nothing comes before its time.
+        let now = now.as_nanosecond().div_euclid(MILLISECOND);
+        let shards = SHARDS.chars().map(|shard| self.due_in(shard, now, limit.max(1)));
+        let mut due = Vec::new();
+        for item in try_join_all(shards).await?.into_iter().filter_map(|answer| answer.items).flatten() {
+            due.push(due_of(&item)?);
+        }
+        due.sort_unstable();
+        Ok(due.into_iter().take(limit).map(|(_, key)| key).collect())
+    }
+}
+
+/// When an item of the index is due, and the key of its record.
+fn due_of(item: &Item) -> Result<(i64, RecordKey), RecordsError> {
+    let key = key_of(item)?;
+    let at = item.get(DUE_AT).and_then(|at| at.as_n().ok()?.parse().ok());
+    match (at, key.split_once('/')) {
+        (Some(at), Some((bucket, object))) => Ok((at, RecordKey::new(bucket, object))),
+        _ => Err(RecordsError::Unreadable(format!("{key:?} in the index {DUE:?}"))),
+    }
+}
+
+/// Which of the 16 parts of the index a record belongs to.
+fn shard_of(key: &str) -> String {
+    let digest = Sha256::digest(key);
+    format!("{:x}", digest.first().map_or(0, |byte| byte >> 4))
 }
 
 /// A page of what a scan found: what belongs to the answer, up to the limit, and where to go on.
@@ -303,7 +395,13 @@ fn item_of(record: &Record) -> Result<Item, RecordsError> {
     let mut item: Item = serde_dynamo::to_item(record).map_err(|error| RecordsError::Unreadable(error.to_string()))?;
     // What is absent takes no room, and stays out of an index on it.
     item.retain(|_, value| !value.is_null());
-    item.insert(KEY.to_owned(), AttributeValue::S(record.key().joined()));
+    let key = record.key().joined();
+    if let Some(due) = record.due() {
+        let at = due.as_nanosecond().saturating_add(MILLISECOND - 1).div_euclid(MILLISECOND);
+        item.insert(DUE_SHARD.to_owned(), AttributeValue::S(shard_of(&key)));
+        item.insert(DUE_AT.to_owned(), AttributeValue::N(at.to_string()));
+    }
+    item.insert(KEY.to_owned(), AttributeValue::S(key));
     Ok(item)
 }
 

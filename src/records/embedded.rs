@@ -16,13 +16,15 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, TableDefinition};
+use jiff::Timestamp;
+use redb::{Database, ReadableDatabase as _, TableDefinition, TableHandle as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task;
 
 use super::{Page, Put, Query, Records, RecordsError};
 use crate::record::{Record, RecordKey, Version};
 
+mod due;
 mod scan;
 mod write;
 
@@ -181,7 +183,7 @@ impl Records for Embedded {
     async fn put(&self, record: &Record, expected: Option<Version>) -> Result<Put, RecordsError> {
         let value = serde_json::to_vec(record).map_err(|error| RecordsError::Unreadable(error.to_string()))?;
         let (answer, outcome) = oneshot::channel();
-        let job = Job { key: stored_key(&record.key()), value, expected, answer };
+        let job = Job { key: stored_key(&record.key()), value, due: record.due(), expected, answer };
         let ended = || RecordsError::Unavailable("its writer has ended; restart the process".to_owned());
         self.puts.as_ref().ok_or_else(ended)?.send(job).await.map_err(|_| ended())?;
         outcome.await.unwrap_or_else(|_| Err(ended()))
@@ -190,6 +192,10 @@ impl Records for Embedded {
     async fn list(&self, query: &Query) -> Result<Page, RecordsError> {
         let scan = Scan::new(query.clone())?;
         self.read(move |store| store.with(|database| scan.page(database))?).await
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecordKey>, RecordsError> {
+        self.read(move |store| store.with(|database| due::read(database, now, limit))?).await
     }
 }
 
@@ -214,7 +220,7 @@ impl Store {
         database: Database,
         reopen: impl Fn() -> Result<Database, redb::Error> + Send + Sync + 'static,
     ) -> Result<Self, redb::Error> {
-        make_table(&database)?;
+        make_tables(&database)?;
         Ok(Self { path, reopen: Box::new(reopen), handle: RwLock::new(Handle::Open(database)) })
     }
 
@@ -299,17 +305,16 @@ fn configured() -> redb::Builder {
     builder
 }
 
-/// Makes the table of a new database, so that reading can count on it; costs nothing where it is there already.
-fn make_table(database: &Database) -> Result<(), redb::Error> {
-    match database.begin_read()?.open_table(RECORDS) {
-        Ok(_) => Ok(()),
-        Err(redb::TableError::TableDoesNotExist(_)) => {
-            let transaction = database.begin_write()?;
-            drop(transaction.open_table(RECORDS)?);
-            Ok(transaction.commit()?)
-        }
-        Err(error) => Err(error.into()),
+/// Makes the tables of a new database, and the one that a database of an older version lacks, so that reading can count on
+/// them; costs nothing where they are there already.
+fn make_tables(database: &Database) -> Result<(), redb::Error> {
+    let there: Vec<String> = database.begin_read()?.list_tables()?.map(|table| table.name().to_owned()).collect();
+    if [RECORDS.name(), due::DUE.name()].iter().all(|name| there.iter().any(|table| table == name)) {
+        return Ok(());
     }
+    let transaction = database.begin_write()?;
+    due::fill(&mut transaction.open_table(due::DUE)?, &transaction.open_table(RECORDS)?)?;
+    Ok(transaction.commit()?)
 }
 
 fn open_error(directory: &Path, error: redb::Error) -> OpenError {
@@ -355,7 +360,6 @@ mod tests {
 
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use jiff::Timestamp;
     use redb::StorageBackend;
     use redb::backends::FileBackend;
     use tempfile::TempDir;
@@ -466,6 +470,7 @@ mod tests {
         let spoilt = Job {
             key: stored_key(&record("spoilt").key()),
             value: b"{}".to_vec(),
+            due: None,
             expected: None,
             answer: oneshot::channel().0,
         };

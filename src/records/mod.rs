@@ -3,7 +3,6 @@
 use std::fmt;
 
 use async_trait::async_trait;
-
 use jiff::Timestamp;
 
 use crate::record::{Record, RecordKey, State, Version};
@@ -93,6 +92,9 @@ pub enum RecordsError {
 /// * **A time-out** returns [`RecordsError::Unavailable`]; the write may have taken effect. So may one whose future was dropped.
 /// * **Keys**: a bucket name holds neither `/` nor NUL. An object key is any UTF-8 of 1 to 1,023 bytes; keys are compared byte
 ///   by byte, never decoded or normalised.
+/// * **Due work**: `due` names what [`Record::due`] says is due, as of the last write; where the index behind it follows
+///   later (DynamoDB, usually within a second), a record may be missing from it or still stand in it for that long, and may come
+///   up to a millisecond late. Whoever acts on it reads the record first.
 /// * **Sizes**: a record is well below 400 KB (the limit of DynamoDB), and the names of its custom variables are not empty.
 #[async_trait]
 pub trait Records: fmt::Debug + Send + Sync + 'static {
@@ -114,25 +116,10 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// If the store cannot be reached in time, or the cursor is not one of its own.
     async fn list(&self, query: &Query) -> Result<Page, RecordsError>;
 
-    /// At most `limit` records that are due by `now` (see [`Record::due`]), those that have waited longest first as far as
-    /// the backend keeps them in that order. What it returns may be stale: read the record before acting on it.
+    /// At most `limit` records that are due by `now`, those first that have been due for longest. Costs what is named, not
+    /// what is stored.
     ///
     /// # Errors
-    /// If the store cannot be reached in time.
-    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecordKey>, RecordsError> {
-        // Replaced by an index of each backend.
-        let mut query = Query { limit: 1000, ..Query::default() };
-        let mut due = Vec::new();
-        loop {
-            let page = self.list(&query).await?;
-            due.extend(page.records.iter().filter_map(|record| Some((record.due()?, record.key()))));
-            match page.cursor {
-                Some(cursor) => query.cursor = Some(cursor),
-                None => break,
-            }
-        }
-        due.retain(|(at, _)| *at <= now);
-        due.sort();
-        Ok(due.into_iter().take(limit).map(|(_, key)| key).collect())
-    }
+    /// If the store cannot be reached in time, or lacks the index that it looks into.
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecordKey>, RecordsError>;
 }

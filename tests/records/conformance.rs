@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use oss_callback::record::{Record, RecordKey, State, Version};
+use jiff::Timestamp;
+use oss_callback::record::{Lease, Record, RecordKey, State, Version};
 use oss_callback::records::{Put, Query, Records, RecordsError};
 
 use crate::samples::{BUCKET, full, hostile_keys, key, plain, seen};
@@ -29,6 +30,11 @@ macro_rules! conformance {
             a_page_of_no_records_is_a_page_of_one,
             a_cursor_goes_on_after_records_are_added_and_changed,
             a_foreign_cursor_is_refused,
+            what_is_due_is_named_in_the_order_of_its_time_and_nothing_before_it,
+            no_more_is_named_than_asked_for_and_the_oldest_first,
+            what_is_due_at_another_time_or_no_longer_is_named_so_after_the_write,
+            a_lost_write_changes_nothing_about_what_is_due,
+            every_key_can_be_due,
         }
     };
     ($with:path => $($point:ident,)*) => {
@@ -271,6 +277,113 @@ pub(crate) async fn a_foreign_cursor_is_refused(records: Arc<dyn Records>) {
         let refused = records.list(&query).await;
         assert!(matches!(refused, Err(RecordsError::BadCursor)), "{cursor:?}: {refused:?}");
     }
+}
+
+/// A record on which work is due from this second on.
+fn due_at(object: &str, second: i64) -> Record {
+    let next_attempt = Some(Timestamp::from_second(second).unwrap());
+    Record { state: State::Received, next_attempt, ..plain(&key(object)) }
+}
+
+/// Waits until the store names just these as due by this second: an index may follow later.
+async fn expect_due(records: &dyn Records, second: i64, limit: usize, objects: &[&str]) {
+    let now = Timestamp::from_second(second).unwrap();
+    let expected: Vec<_> = objects.iter().map(|object| key(object)).collect();
+    let mut named = Vec::new();
+    for _ in 0..500 {
+        named = records.due(now, limit).await.unwrap();
+        if named == expected {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("due by {second}: {named:?}, not {expected:?}");
+}
+
+pub(crate) async fn what_is_due_is_named_in_the_order_of_its_time_and_nothing_before_it(records: Arc<dyn Records>) {
+    let until = Timestamp::from_second(15).unwrap();
+    let leased = Lease { owner: "x".to_owned(), until };
+    for record in [
+        due_at("tenth", 10),
+        due_at("before 1970", -1),
+        due_at("fifth", 5),
+        due_at("thousandth", 1_000),
+        Record { state: State::Processing, lease: Some(leased), ..plain(&key("leased until fifteen")) },
+        Record { state: State::Ready, recheck: true, ..due_at("doubted at eleven", 11) },
+        Record { state: State::Unverified, ..due_at("unverified at twelve", 12) },
+        Record { state: State::Ready, ..plain(&key("ready")) },
+        Record { state: State::Failed, ..plain(&key("failed")) },
+        Record { state: State::Skipped, ..plain(&key("skipped")) },
+        Record { state: State::Deleted, ..plain(&key("deleted")) },
+        plain(&key("recorded")),
+    ] {
+        store(&*records, &record).await;
+    }
+    let all = ["before 1970", "fifth", "tenth", "doubted at eleven", "unverified at twelve", "leased until fifteen"];
+    for (second, count) in [(-2, 0), (-1, 1), (4, 1), (5, 2), (9, 2), (10, 3), (11, 4), (12, 5), (14, 5), (15, 6)] {
+        expect_due(&*records, second, 100, &all[..count]).await;
+    }
+    let just_before = Timestamp::new(4, 999_999_999).unwrap();
+    assert_eq!(records.due(just_before, 100).await.unwrap(), [key("before 1970")]);
+}
+
+pub(crate) async fn no_more_is_named_than_asked_for_and_the_oldest_first(records: Arc<dyn Records>) {
+    let names: Vec<_> = (0..40).map(|number| format!("{}", number * 7 % 40)).collect();
+    for (second, name) in (0..).zip(&names) {
+        store(&*records, &due_at(name, second)).await;
+    }
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    for limit in [0, 1, 3, 39, 40, 1_000] {
+        expect_due(&*records, 1_000, limit, &names[..limit.min(40)]).await;
+    }
+}
+
+pub(crate) async fn what_is_due_at_another_time_or_no_longer_is_named_so_after_the_write(records: Arc<dyn Records>) {
+    let mut standing = due_at("a", 10);
+    store(&*records, &standing).await;
+    expect_due(&*records, 10, 9, &["a"]).await;
+    for (state, second, due_by) in [
+        (State::Received, 20, Some(20)),
+        (State::Received, 5, Some(5)),
+        (State::Ready, 5, None),
+        (State::Received, 7, Some(7)),
+    ] {
+        let next = Record { state, revision: standing.revision + 1, ..due_at("a", second) };
+        assert_eq!(records.put(&next, Some(standing.version())).await.unwrap(), Put::Stored);
+        standing = next;
+        let named: &[&str] = if due_by.is_some() { &["a"] } else { &[] };
+        expect_due(&*records, 1_000, 9, named).await;
+        if let Some(second) = due_by {
+            expect_due(&*records, second - 1, 9, &[]).await;
+        }
+    }
+}
+
+pub(crate) async fn a_lost_write_changes_nothing_about_what_is_due(records: Arc<dyn Records>) {
+    let first = due_at("a", 10);
+    store(&*records, &first).await;
+    let settled = Record { state: State::Ready, next_attempt: None, revision: 2, ..first.clone() };
+    for (record, expected) in [(&settled, None), (&due_at("b", 5), Some(first.version()))] {
+        assert!(matches!(records.put(record, expected).await.unwrap(), Put::Lost(_)));
+    }
+    expect_due(&*records, 1_000, 9, &["a"]).await;
+}
+
+pub(crate) async fn every_key_can_be_due(records: Arc<dyn Records>) {
+    let keys = hostile_keys();
+    for key in &keys {
+        store(&*records, &Record { state: State::Received, ..plain(key) }).await;
+    }
+    let expected: BTreeSet<_> = keys.into_iter().collect();
+    let mut named = BTreeSet::new();
+    for _ in 0..500 {
+        named = records.due(Timestamp::UNIX_EPOCH, 1_000).await.unwrap().into_iter().collect();
+        if named == expected {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(named, expected);
 }
 
 /// Stores the first record of an object.

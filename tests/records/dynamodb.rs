@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
-use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
-use oss_callback::record::Record;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType,
+};
+use jiff::Timestamp;
+use oss_callback::record::{Record, State};
 use oss_callback::records::dynamodb::{Credentials, DynamoDb, DynamoDbSettings};
 use oss_callback::records::{Put, Records, RecordsError};
 use tokio::net::TcpListener;
@@ -99,18 +103,71 @@ fn administrator(settings: &DynamoDbSettings) -> Client {
 }
 
 async fn create_table(client: &Client, table: &str) {
-    let key = KeySchemaElement::builder().attribute_name("pk").key_type(KeyType::Hash).build().unwrap();
-    let attribute =
-        AttributeDefinition::builder().attribute_name("pk").attribute_type(ScalarAttributeType::S).build().unwrap();
+    let due = GlobalSecondaryIndex::builder()
+        .index_name("due")
+        .key_schema(part("due_shard", KeyType::Hash))
+        .key_schema(part("due_at", KeyType::Range))
+        .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
+        .build()
+        .unwrap();
     client
         .create_table()
         .table_name(table)
-        .key_schema(key)
-        .attribute_definitions(attribute)
+        .key_schema(part("pk", KeyType::Hash))
+        .attribute_definitions(attribute("pk", ScalarAttributeType::S))
+        .attribute_definitions(attribute("due_shard", ScalarAttributeType::S))
+        .attribute_definitions(attribute("due_at", ScalarAttributeType::N))
+        .billing_mode(BillingMode::PayPerRequest)
+        .global_secondary_indexes(due)
+        .send()
+        .await
+        .unwrap();
+}
+
+/// A key of the table or of an index.
+fn part(attribute: &str, part: KeyType) -> KeySchemaElement {
+    KeySchemaElement::builder().attribute_name(attribute).key_type(part).build().unwrap()
+}
+
+fn attribute(name: &str, of: ScalarAttributeType) -> AttributeDefinition {
+    AttributeDefinition::builder().attribute_name(name).attribute_type(of).build().unwrap()
+}
+
+#[tokio::test]
+async fn a_table_without_the_index_serves_all_but_what_is_due_and_that_is_said() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = patient(&url_of(listener.local_addr().unwrap()));
+    tokio::spawn(dynoxide::server::serve_on(listener, dynoxide::Database::memory().unwrap()));
+    administrator(&settings)
+        .create_table()
+        .table_name(TABLE)
+        .key_schema(part("pk", KeyType::Hash))
+        .attribute_definitions(attribute("pk", ScalarAttributeType::S))
         .billing_mode(BillingMode::PayPerRequest)
         .send()
         .await
         .unwrap();
+    let records = DynamoDb::new(TABLE, settings);
+    let record = Record { state: State::Received, ..plain(&key("a")) };
+    store(&records, &record).await;
+    assert_eq!(records.get(&key("a")).await.unwrap(), Some(record));
+    let sentence = records.due(Timestamp::UNIX_EPOCH, 9).await.unwrap_err().to_string();
+    for word in [TABLE, "\"due\"", "due_shard", "due_at", "KEYS_ONLY"] {
+        assert!(sentence.contains(word), "{word} is missing from: {sentence}");
+    }
+}
+
+#[tokio::test]
+async fn the_index_holds_only_what_is_due() {
+    let emulator = start_emulator().await;
+    let settings = patient(&url_of(emulator));
+    let records = DynamoDb::new(TABLE, settings.clone());
+    store(&records, &plain(&key("settled"))).await;
+    store(&records, &Record { state: State::Received, ..plain(&key("due")) }).await;
+    let scan = administrator(&settings).scan().table_name(TABLE).index_name("due").send().await.unwrap();
+    let keys: Vec<_> = scan.items().iter().map(|item| item["pk"].as_s().unwrap().as_str()).collect();
+    assert_eq!(keys, ["examplebucket/due"]);
+    assert_eq!(scan.items()[0].len(), 3, "no more than its keys: {:?}", scan.items()[0]);
 }
 
 #[tokio::test]

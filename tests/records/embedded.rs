@@ -6,7 +6,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use oss_callback::record::Record;
+use jiff::Timestamp;
+use oss_callback::record::{Record, State};
 use oss_callback::records::embedded::{Embedded, OpenError};
 use oss_callback::records::{Put, Records};
 use tempfile::TempDir;
@@ -54,6 +55,29 @@ async fn what_was_stored_is_there_after_reopening() {
         if expected.is_none() {
             store(&records, &record).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn what_is_due_is_so_after_reopening_and_in_a_database_from_before_there_was_a_table_of_it() {
+    let directory = TempDir::new().unwrap();
+    let due = Record { state: State::Received, ..plain(&key("due")) };
+    let settled = Record { state: State::Ready, revision: 2, ..plain(&key("settled")) };
+    let records = Embedded::open(directory.path()).unwrap();
+    store(&records, &due).await;
+    store(&records, &Record { state: State::Received, ..plain(&key("settled")) }).await;
+    assert_eq!(records.put(&settled, Some(plain(&key("settled")).version())).await.unwrap(), Put::Stored);
+    drop(records);
+    for older in [false, true] {
+        if older {
+            let database = redb::Database::open(directory.path().join("records.redb")).unwrap();
+            let transaction = database.begin_write().unwrap();
+            let table = redb::TableDefinition::<&[u8], ()>::new("due");
+            assert!(transaction.delete_table(table).unwrap(), "the table has another name now");
+            transaction.commit().unwrap();
+        }
+        let records = Embedded::open(directory.path()).unwrap();
+        assert_eq!(records.due(Timestamp::UNIX_EPOCH, 9).await.unwrap(), [key("due")], "older: {older}");
     }
 }
 

@@ -1,10 +1,11 @@
 //! The writer: puts that wait are applied in one transaction and share its sync.
 
+use jiff::Timestamp;
 use redb::{Database, ReadableTable as _, Table};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{RECORDS, Store, decode};
-use crate::record::Version;
+use super::{RECORDS, Store, decode, due};
+use crate::record::{Record, Version};
 use crate::records::{Put, RecordsError};
 
 /// Puts in one transaction at most, so that the first of them is not kept waiting for a long queue.
@@ -17,6 +18,8 @@ pub(super) type Outcome = Result<Put, RecordsError>;
 pub(super) struct Job {
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,
+    /// When it is due, if it is.
+    pub(super) due: Option<Timestamp>,
     pub(super) expected: Option<Version>,
     pub(super) answer: oneshot::Sender<Outcome>,
 }
@@ -45,9 +48,10 @@ fn answer(outcomes: impl Iterator<Item = (Job, Outcome)>) {
 /// Applies the puts in one transaction; what it returns may be told once it has returned.
 pub(super) fn commit(database: &Database, batch: &[Job]) -> Result<Vec<Outcome>, redb::Error> {
     let transaction = database.begin_write()?;
-    let mut table = transaction.open_table(RECORDS)?;
-    let outcomes = batch.iter().map(|job| apply(&mut table, job)).collect::<Result<Vec<_>, _>>()?;
-    drop(table);
+    let mut records = transaction.open_table(RECORDS)?;
+    let mut due = transaction.open_table(due::DUE)?;
+    let outcomes = batch.iter().map(|job| apply(&mut records, &mut due, job)).collect::<Result<Vec<_>, _>>()?;
+    drop((records, due));
     if outcomes.iter().any(|outcome| matches!(outcome, Ok(Put::Stored))) {
         transaction.commit()?;
     } else {
@@ -57,16 +61,20 @@ pub(super) fn commit(database: &Database, batch: &[Job]) -> Result<Vec<Outcome>,
 }
 
 /// Applies one put. An outer error ends the whole transaction, an inner one concerns this put alone.
-fn apply(table: &mut Table<'_, &[u8], &[u8]>, job: &Job) -> Result<Outcome, redb::Error> {
-    if let Some(standing) = table.get(job.key.as_slice())? {
-        match decode::<Version>(&job.key, standing.value()) {
-            Ok(version) if Some(version) == job.expected => {}
-            Ok(_) => return Ok(decode(&job.key, standing.value()).map(|record| Put::Lost(Some(Box::new(record))))),
-            Err(error) => return Ok(Err(error)),
-        }
-    } else if job.expected.is_some() {
-        return Ok(Ok(Put::Lost(None)));
+fn apply(
+    records: &mut Table<'_, &[u8], &[u8]>,
+    due: &mut Table<'_, &[u8], ()>,
+    job: &Job,
+) -> Result<Outcome, redb::Error> {
+    let standing = records.get(job.key.as_slice())?.map(|value| decode::<Record>(&job.key, value.value()));
+    let standing = match standing.transpose() {
+        Ok(standing) => standing,
+        Err(error) => return Ok(Err(error)),
+    };
+    if standing.as_ref().map(Record::version) != job.expected {
+        return Ok(Ok(Put::Lost(standing.map(Box::new))));
     }
-    table.insert(job.key.as_slice(), job.value.as_slice())?;
+    records.insert(job.key.as_slice(), job.value.as_slice())?;
+    due::change(due, &job.key, standing.and_then(|record| record.due()), job.due)?;
     Ok(Ok(Put::Stored))
 }
