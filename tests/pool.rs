@@ -1,0 +1,376 @@
+//! Work that was left over is done without another callback: by the pool of a server, beside a stand-in for OSS.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::io::Cursor;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use image::{ImageFormat, RgbImage};
+use jiff::Timestamp;
+use oss_callback::app::App;
+use oss_callback::record::{Facts, Lease, Plan, Reason, Record, RecordKey, State, Transition};
+use oss_callback::records::embedded::Embedded;
+use oss_callback::records::{Put, Records as _};
+use oss_callback::server::Server;
+use oss_standin::{Happened, Standin};
+use serde_json::Value;
+use support::{API_TOKEN, Answer, Signed, send, settings};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+const BUCKET: &str = "examplebucket";
+
+/// The stand-in, open to everybody, and a folder for the records.
+struct World {
+    standin: Standin,
+    data: tempfile::TempDir,
+}
+
+/// A server over the records of the world.
+struct Running {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+impl World {
+    async fn new(faults: &[&str]) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut builder = Standin::builder()
+            .bucket(BUCKET)
+            .anonymous(true)
+            .credentials("id", "secret")
+            .data(data.path().join("oss"))
+            .listen("127.0.0.1:0");
+        for fault in faults {
+            builder = builder.fault(fault.parse().unwrap());
+        }
+        Self { standin: builder.start().await.unwrap(), data }
+    }
+
+    fn records(&self) -> std::path::PathBuf {
+        self.data.path().join("records")
+    }
+
+    async fn serve(&self, more: &[(&str, &str)]) -> Running {
+        let endpoint = self.standin.endpoint();
+        let mut all = vec![
+            ("OSS_ENDPOINT", endpoint.as_str()),
+            ("OSS_REGION", "cn-hangzhou"),
+            ("OSS_ACCESS_KEY_ID", "id"),
+            ("OSS_ACCESS_KEY_SECRET", "secret"),
+        ];
+        all.extend(more);
+        Running::start(support::app(&settings(&self.records(), &all))).await
+    }
+
+    /// Stores an object without a callback; its ETag.
+    async fn put(&self, key: &str, mime: &str, bytes: &[u8]) -> String {
+        let head = format!(
+            "PUT /{BUCKET}/{key} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {mime}\r\nContent-Length: {}\r\n\r\n",
+            bytes.len()
+        );
+        let answer = send(self.standin.address(), &[head.as_bytes(), bytes].concat()).await;
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        answer.headers["etag"].trim_matches('"').to_owned()
+    }
+
+    async fn get(&self, key: &str) -> Answer {
+        let request = format!("GET /{BUCKET}/{key} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        send(self.standin.address(), request.as_bytes()).await
+    }
+
+    fn count(&self, wanted: &str) -> usize {
+        let is = |happened: &Happened| matches!(happened, Happened::Request { operation: Some(operation), .. } if operation == wanted);
+        self.standin.journal().events().iter().filter(|event| is(&event.happened)).count()
+    }
+
+    /// Waits until this operation was asked for so many times.
+    async fn until_asked(&self, operation: &str, times: usize) {
+        let mut last = 0;
+        let waiting = async {
+            while self.count(operation) < times {
+                last = self.standin.journal().wait_for_newer(last).await.last().unwrap().number;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("OSS is asked");
+    }
+
+    /// Writes a record behind the back of every server.
+    async fn write(&self, record: &Record) {
+        let records = Embedded::open(&self.records()).unwrap();
+        assert_eq!(records.put(record, None).await.unwrap(), Put::Stored);
+    }
+
+    /// The record as it stands when no server runs.
+    async fn left(&self, key: &str) -> Record {
+        Embedded::open(&self.records()).unwrap().get(&RecordKey::new(BUCKET, key)).await.unwrap().unwrap()
+    }
+
+    async fn assert_has_thumbnails(&self, record: &Value) {
+        let thumbnails = record["thumbnails"].as_array().unwrap();
+        assert_eq!(thumbnails.len(), 2, "{record}");
+        for thumbnail in thumbnails {
+            assert_eq!(self.get(thumbnail["key"].as_str().unwrap()).await.status, 200, "{thumbnail}");
+        }
+    }
+}
+
+impl Running {
+    async fn start(app: std::sync::Arc<App>) -> Self {
+        let server = Server::bind("127.0.0.1:0".parse().unwrap(), app).await.unwrap();
+        let address = server.address().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(server.serve(async { drop(stopped.await) }));
+        Self { address, stop, served }
+    }
+
+    async fn callback(&self, body: &str) -> Answer {
+        send(self.address, &Signed::form(&format!("bucket={BUCKET}&{body}")).bytes()).await
+    }
+
+    async fn record(&self, key: &str) -> Value {
+        let request = format!(
+            "GET /records/{BUCKET}/{key} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {API_TOKEN}\r\n\r\n"
+        );
+        send(self.address, request.as_bytes()).await.json()
+    }
+
+    /// Waits until a record is in this state.
+    async fn until(&self, key: &str, state: &str) -> Value {
+        let mut record = Value::Null;
+        for _ in 0..600 {
+            record = self.record(key).await;
+            if record["state"] == state {
+                return record;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("not {state}, but {record}");
+    }
+
+    /// Stops it and waits for the end of all that it had in hand.
+    async fn stop(self) {
+        drop(self.stop);
+        self.served.await.unwrap();
+    }
+}
+
+fn png() -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    RgbImage::from_fn(900, 600, |x, y| image::Rgb([x as u8, y as u8, 7]))
+        .write_to(&mut bytes, ImageFormat::Png)
+        .unwrap();
+    bytes.into_inner()
+}
+
+/// A record of this picture under a lease, as a process leaves it that is killed at work.
+fn leased(key: &str, etag: &str, bytes: &[u8], until: Timestamp) -> Record {
+    let facts = Facts {
+        etag: Some(etag.to_owned()),
+        size: Some(bytes.len() as u64),
+        mime: Some("image/png".to_owned()),
+        last_modified: None,
+        version_id: None,
+        crc64: None,
+        confirmed: true,
+    };
+    let lease = Lease { owner: "killed".to_owned(), until };
+    let began = Timestamp::UNIX_EPOCH;
+    match Record::observe(None, &RecordKey::new(BUCKET, key), &facts, None, &Plan::Make(lease), began) {
+        Transition::Write(record) => *record,
+        Transition::Unchanged => panic!("the first observation is written"),
+    }
+}
+
+fn status_and_reason(answer: &Value) -> (Option<&str>, Option<&str>) {
+    (answer["status"].as_str(), answer["reason"].as_str())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_oss_kept_from_being_done_is_done_by_itself_once_oss_answers_again() {
+    let world =
+        World::new(&["status=503,operation=HeadObject,prefix=a", "status=503,operation=GetObject,prefix=b"]).await;
+    let server = world.serve(&[]).await;
+    for key in ["a.png", "b.png"] {
+        world.put(key, "image/png", &png()).await;
+    }
+    let answer = server.callback("object=a.png&reqId=R").await.json();
+    assert_eq!(status_and_reason(&answer), (Some("unverified"), Some("oss_unavailable")), "{answer}");
+    let answer = server.callback("object=b.png&reqId=R").await.json();
+    assert_eq!(status_and_reason(&answer), (Some("received"), Some("oss_unavailable")), "{answer}");
+
+    world.standin.clear_faults();
+    for key in ["a.png", "b.png"] {
+        let record = server.until(key, "ready").await;
+        assert_eq!(
+            (record["confirmed"].as_bool(), record["generation"].as_u64(), record["attempts"].as_u64()),
+            (Some(true), Some(1), Some(1)),
+            "{record}"
+        );
+        assert_eq!(record["next_attempt"], Value::Null);
+        world.assert_has_thumbnails(&record).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_was_deleted_before_oss_could_be_asked_becomes_a_tombstone_by_itself() {
+    let world = World::new(&["status=503,operation=HeadObject"]).await;
+    let server = world.serve(&[]).await;
+    assert_eq!(server.callback("object=gone.png&reqId=R").await.outcome(), "unverified");
+    world.standin.clear_faults();
+    server.until("gone.png", "deleted").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_left_at_work_is_finished_by_the_next_once_its_lease_ran_out_and_not_before() {
+    let world = World::new(&[]).await;
+    let bytes = png();
+    let hour = Duration::from_secs(3600);
+    for (key, until) in [("expired.png", Timestamp::now() - hour), ("running.png", Timestamp::now() + hour)] {
+        let etag = world.put(key, "image/png", &bytes).await;
+        world.write(&leased(key, &etag, &bytes, until)).await;
+    }
+    // Its time comes while the server runs.
+    let etag = world.put("soon.png", "image/png", &bytes).await;
+    let soon = Timestamp::now() + Duration::from_secs(3);
+    world.write(&leased("soon.png", &etag, &bytes, soon)).await;
+
+    let server = world.serve(&[]).await;
+    for key in ["expired.png", "soon.png"] {
+        let record = server.until(key, "ready").await;
+        assert_eq!((record["attempts"].as_u64(), record["lease"].is_null()), (Some(2), true), "{record}");
+        world.assert_has_thumbnails(&record).await;
+    }
+    assert!(Timestamp::now() > soon);
+    server.stop().await;
+    let untouched = world.left("running.png").await;
+    assert_eq!((untouched.state, untouched.attempts, untouched.revision), (State::Processing, 1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_was_begun_too_often_is_not_begun_again() {
+    let world = World::new(&[]).await;
+    let bytes = png();
+    let etag = world.put("poison.png", "image/png", &bytes).await;
+    world.write(&Record { attempts: 5, ..leased("poison.png", &etag, &bytes, Timestamp::UNIX_EPOCH) }).await;
+    let server = world.serve(&[]).await;
+    let record = server.until("poison.png", "failed").await;
+    assert_eq!(record["reason"], "exhausted");
+    assert_eq!(world.count("GetObject"), 0, "nobody touches it");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_attempt_made_already_is_not_made_again() {
+    let world = World::new(&[]).await;
+    let server = world.serve(&[]).await;
+    world.put("o.png", "image/png", &png()).await;
+    let sent = server.callback("object=o.png&reqId=R").await.json();
+    assert_eq!(sent["status"], "ready", "{sent}");
+    server.stop().await;
+    // As if OSS had failed between the first thumbnail and the second.
+    let mut record = world.left("o.png").await;
+    let lost = record.thumbnails.pop().unwrap();
+    let half = Record {
+        state: State::Received,
+        reason: Some(Reason::OssUnavailable),
+        revision: record.revision + 1,
+        next_attempt: Some(Timestamp::now()),
+        ..record.clone()
+    };
+    let records = Embedded::open(&world.records()).unwrap();
+    assert_eq!(records.put(&half, Some(record.version())).await.unwrap(), Put::Stored);
+    drop(records);
+    let before = world.count("PutObject");
+
+    let server = world.serve(&[]).await;
+    let finished = server.until("o.png", "ready").await;
+    assert_eq!(finished["thumbnails"].as_array().unwrap().len(), 2, "{finished}");
+    assert_eq!(finished["thumbnails"][1]["key"], lost.key);
+    assert_eq!(world.count("PutObject"), before + 1, "only what is missing is made");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_too_large_for_the_request_is_answered_at_once_and_made_afterwards() {
+    let world = World::new(&[]).await;
+    let server = world.serve(&[("OSS_CALLBACK_BUDGET_MS", "1000")]).await;
+    let bytes = png();
+    world.put("huge.png", "image/png", &bytes).await;
+    let huge = "object=huge.png&reqId=R&imageInfo.width=60000&imageInfo.height=60000";
+    let answer = server.callback(huge).await.json();
+    assert_eq!(status_and_reason(&answer), (Some("received"), Some("out_of_time")), "{answer}");
+    let record = server.until("huge.png", "ready").await;
+    world.assert_has_thumbnails(&record).await;
+    assert_eq!(record["attempts"], 1, "{record}");
+    // Nobody says that this one is large.
+    world.put("plain.png", "image/png", &bytes).await;
+    let answer = server.callback("object=plain.png&reqId=R&imageInfo.width=900&imageInfo.height=600").await;
+    assert_eq!(answer.json()["status"], "ready");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_callbacks_than_are_taken_on_are_told_to_try_again() {
+    let world = World::new(&["hang,operation=HeadObject,times=1"]).await;
+    let server = world.serve(&[("OSS_CALLBACK_CONCURRENCY", "1"), ("OSS_CALLBACK_BUDGET_MS", "3000")]).await;
+    world.put("o.txt", "text/plain", b"hello").await;
+    let (first, second) = tokio::join!(server.callback("object=o.txt&reqId=R"), async {
+        world.until_asked("HeadObject", 1).await;
+        assert_eq!(server.record("o.txt").await["error"]["code"], "not_found", "reading has room of its own");
+        server.callback("object=o.txt&reqId=S").await
+    });
+    assert_eq!((second.status, second.outcome().as_str()), (503, "busy"));
+    assert!(second.headers["retry-after"].parse::<u32>().is_ok(), "{:?}", second.headers);
+    assert_eq!((first.status, first.outcome().as_str()), (200, "unverified"));
+    assert_eq!(server.callback("object=o.txt&reqId=R").await.outcome(), "recorded", "there is room again");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_finishes_the_work_in_hand() {
+    let world = World::new(&["slow=1s,operation=GetObject"]).await;
+    let bytes = png();
+    let etag = world.put("o.png", "image/png", &bytes).await;
+    world.write(&leased("o.png", &etag, &bytes, Timestamp::UNIX_EPOCH)).await;
+    let server = world.serve(&[]).await;
+    world.until_asked("GetObject", 1).await;
+    server.stop().await;
+    assert_eq!(world.left("o.png").await.state, State::Ready);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_left_over_records_are_all_done() {
+    let world = World::new(&[]).await;
+    let bytes = png();
+    let etag = world.put("0.png", "image/png", &bytes).await;
+    let records = Embedded::open(&world.records()).unwrap();
+    let count = 150;
+    for number in 0..count {
+        let key = format!("{number}.png");
+        // The first is there; the others were deleted, which is found out as quickly.
+        let record = leased(&key, &etag, &bytes, Timestamp::UNIX_EPOCH);
+        assert_eq!(records.put(&record, None).await.unwrap(), Put::Stored);
+    }
+    drop(records);
+    let server = world.serve(&[]).await;
+    server.until("0.png", "ready").await;
+    for number in 1..count {
+        server.until(&format!("{number}.png"), "deleted").await;
+    }
+    assert_eq!(world.count("GetObject"), count, "each is asked for once");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn without_oss_there_is_no_pool() {
+    let data = tempfile::tempdir().unwrap();
+    let app = support::app(&settings(data.path(), &[]));
+    assert!(app.pool().is_none());
+}
