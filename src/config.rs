@@ -39,6 +39,9 @@ pub const FLAGS: [(&str, &str); 11] = [
 /// The most that `OSS_CALLBACK_CONCURRENCY` can be: as many connections as the server takes.
 const MOST_AT_A_TIME: usize = 1024;
 
+/// The settings of OSS: all of them, or none.
+const OSS_NEEDS: [&str; 4] = ["OSS_ENDPOINT", "OSS_REGION", "OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"];
+
 /// The name of the flag for a variable.
 pub fn flag_name(variable: &str) -> String {
     variable.strip_prefix("OSS_CALLBACK_").unwrap_or(variable).to_ascii_lowercase().replace('_', "-")
@@ -270,6 +273,24 @@ impl Config {
         }
     }
 
+    /// Only what `worker` needs: the store, the rules, and OSS, without which there is no work.
+    ///
+    /// # Errors
+    /// As [`Config::read`], for these settings alone.
+    pub fn read_worker(source: &Source<'_>) -> Result<WorkerConfig, Faults> {
+        let mut reader = Reader { source, faults: Vec::new() };
+        let store = reader.store(Purpose::Server);
+        let rules = reader.rules();
+        let oss = reader.oss();
+        if oss.is_none() && reader.faults.is_empty() {
+            reader.fault(format!("{} are not set. A worker has nothing to do without OSS.", OSS_NEEDS.join(", ")));
+        }
+        match (store, rules, oss) {
+            (Some(store), Some(rules), Some(oss)) if reader.faults.is_empty() => Ok(WorkerConfig { store, rules, oss }),
+            _ => Err(Faults(reader.faults)),
+        }
+    }
+
     /// How logs are to look, and which (`RUST_LOG`).
     pub fn read_log(source: &Source<'_>, terminal: bool) -> (LogFormat, Option<String>) {
         let format = match source.get("OSS_CALLBACK_LOG").as_deref() {
@@ -285,6 +306,17 @@ impl Config {
     pub fn on_lambda(source: &Source<'_>) -> bool {
         source.get("AWS_LAMBDA_RUNTIME_API").is_some()
     }
+}
+
+/// What `worker` needs to know.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// The store.
+    pub store: Store,
+    /// What is done with which object; the same as the server's.
+    pub rules: Rules,
+    /// OSS.
+    pub oss: Oss,
 }
 
 /// What `records` needs to know.
@@ -400,17 +432,16 @@ impl Reader<'_> {
     }
 
     fn oss(&mut self) -> Option<Oss> {
-        const NEEDED: [&str; 4] = ["OSS_ENDPOINT", "OSS_REGION", "OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"];
-        let values = NEEDED.map(|variable| self.source.get(variable));
+        let values = OSS_NEEDS.map(|variable| self.source.get(variable));
         let session_token = self.source.get("OSS_SESSION_TOKEN");
         if values.iter().all(Option::is_none) && session_token.is_none() {
             return None;
         }
-        for (variable, value) in NEEDED.iter().zip(&values) {
+        for (variable, value) in OSS_NEEDS.iter().zip(&values) {
             if value.is_none() {
                 self.fault(format!(
                     "{variable} is not set, but other settings of OSS are. Set all of {}, or none to run unconfirmed.",
-                    NEEDED.join(", ")
+                    OSS_NEEDS.join(", ")
                 ));
             }
         }

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     log::start(format, filter.as_deref());
     let ended = match verb {
         "serve" => verbs::serve(&source),
+        "worker" => verbs::worker(&source),
         "records" => verbs::records(&source, given),
         _ if Config::on_lambda(&source) => verbs::lambda(&source),
         _ => {
@@ -29,10 +30,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             verbs::complain(&error);
-            ExitCode::FAILURE
+            verbs::exit_code(&error)
         }
     }
 }
+
+const WORKER_HELP: &str = "\
+Takes up thumbnails that were not made in time, and callbacks about which OSS could not be asked. `serve` does so itself; more
+workers help where several servers share a DynamoDB table. An embedded store serves one process: while another one holds it,
+the exit code is 75. Secrets are variables only: OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET, OSS_SESSION_TOKEN, AWS_ACCESS_KEY_ID
+and so on. When it works, it prints one line of JSON: {\"event\":\"ready\",\"store\":\"dynamodb:TABLE\"}";
 
 const SERVE_HELP: &str = "\
 Secrets are variables only: OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET, OSS_SESSION_TOKEN for OSS, OSS_CALLBACK_API_TOKEN for the
@@ -42,6 +49,10 @@ When it answers, it prints one line of JSON: {\"event\":\"ready\",\"listen\":\"h
   oss-callback serve --buckets my-bucket --path /callback
   OSS_ACCESS_KEY_ID=... OSS_ACCESS_KEY_SECRET=... oss-callback serve --buckets my-bucket/photos/ \\
     --oss-endpoint oss-cn-hangzhou.aliyuncs.com --oss-region cn-hangzhou";
+
+/// The settings of `worker` that have a flag.
+const WORKER_SETTINGS: [&str; 5] =
+    ["OSS_CALLBACK_STORE", "OSS_CALLBACK_RULES", "OSS_CALLBACK_LOG", "OSS_ENDPOINT", "OSS_REGION"];
 
 fn command() -> Command {
     Command::new("oss-callback")
@@ -55,6 +66,12 @@ fn command() -> Command {
         .subcommand(settings(
             Command::new("serve").about("Serve callbacks over HTTP until SIGINT or SIGTERM").after_help(SERVE_HELP),
         ))
+        .subcommand(
+            Command::new("worker")
+                .about("Do the work that was left over, without serving, until SIGINT or SIGTERM")
+                .after_help(WORKER_HELP)
+                .args(setting_arguments(&WORKER_SETTINGS)),
+        )
         .subcommand(verbs::records_command().args(setting_arguments(&["OSS_CALLBACK_STORE", "OSS_CALLBACK_LISTEN"])))
 }
 

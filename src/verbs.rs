@@ -1,12 +1,13 @@
 //! What each verb of the program does.
 
 use std::io::{self, Write as _};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use oss_callback::app::App;
-use oss_callback::config::{Config, Purpose, Source, Store, StoreConfig};
+use oss_callback::config::{Config, Purpose, Source, Store, StoreConfig, WorkerConfig};
 use oss_callback::record::{Record, RecordKey, State};
 use oss_callback::records::{Page, Query, Records};
 use oss_callback::served::ServedRecords;
@@ -19,6 +20,17 @@ pub(crate) type Failed = Box<dyn std::error::Error>;
 #[allow(clippy::print_stderr, reason = "the one place where the program speaks to whoever started it")]
 pub(crate) fn complain(error: &Failed) {
     eprintln!("oss-callback: {}", error.to_string().trim_end());
+}
+
+/// Tells whoever started it that trying again later may do: sysexits' EX_TEMPFAIL.
+const TRY_LATER: u8 = 75;
+
+/// How the program ends with this failure.
+pub(crate) fn exit_code(error: &Failed) -> ExitCode {
+    match error.downcast_ref() {
+        Some(WireError::StoreInUse(_)) => ExitCode::from(TRY_LATER),
+        _ => ExitCode::FAILURE,
+    }
 }
 
 /// `serve`
@@ -58,6 +70,35 @@ fn serve_with(config: Config) -> Result<(), Failed> {
 
 #[cfg(not(feature = "server"))]
 fn serve_with(_: Config) -> Result<(), Failed> {
+    Err("this program was built without the feature `server`".into())
+}
+
+/// `worker`
+pub(crate) fn worker(source: &Source<'_>) -> Result<(), Failed> {
+    work_with(Config::read_worker(source)?)
+}
+
+#[cfg(feature = "server")]
+fn work_with(config: WorkerConfig) -> Result<(), Failed> {
+    let store = config.store.to_string();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let worked = runtime.block_on(async {
+        let oss = config.oss.endpoint.to_string();
+        let worker = wire::worker(config)?;
+        let stop = oss_callback::server::stop_signal()?;
+        tracing::info!(store, oss, "starting");
+        print_line(&serde_json::json!({"event": "ready", "store": store}))?;
+        worker.run(stop).await;
+        tracing::info!("stopped");
+        Ok(())
+    });
+    // A decode or a disk that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    worked
+}
+
+#[cfg(not(feature = "server"))]
+fn work_with(_: WorkerConfig) -> Result<(), Failed> {
     Err("this program was built without the feature `server`".into())
 }
 

@@ -4,11 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::{App, Parts};
-use crate::config::{Config, Purpose, Store};
+use crate::config::{self, Config, Purpose, Store, WorkerConfig};
 use crate::keys::TrustedKeys;
+use crate::media::Rules;
 use crate::objects::Objects;
 use crate::objects::oss::{Oss, OssSettings};
 use crate::records::Records;
+use crate::worker::Worker;
+
+/// What the requests of a worker take their shares of: nobody waits for its answer.
+const WORKER_BUDGET: Duration = Duration::from_secs(20);
 
 /// Why the function cannot be put together.
 #[derive(Debug, thiserror::Error)]
@@ -36,22 +41,9 @@ pub enum WireError {
 /// If the store cannot be opened, or this build lacks it.
 pub fn app(config: Config) -> Result<App, WireError> {
     let keys = config.keys.iter().fold(TrustedKeys::published()?, |keys, (url, key)| keys.with(url, key));
-    if config.rules.ask_too_much() {
-        tracing::warn!(
-            "rules ask for `snapshot` or `transcode`, which this version does not make: such objects are skipped"
-        );
-    }
+    warn_of(&config.rules);
     let records = records(&config.store, config.budget)?;
-    let objects = config.oss.map(|oss| {
-        Arc::new(Oss::new(OssSettings {
-            endpoint: oss.endpoint,
-            region: oss.region,
-            access_key_id: oss.access_key_id,
-            access_key_secret: oss.access_key_secret,
-            session_token: oss.session_token,
-            request_timeout: share(config.budget, 30),
-        })) as Arc<dyn Objects>
-    });
+    let objects = config.oss.map(|oss| objects(oss, config.budget));
     Ok(App::new(Parts {
         paths: config.paths,
         keys: Box::new(keys),
@@ -63,6 +55,35 @@ pub fn app(config: Config) -> Result<App, WireError> {
         budget: config.budget,
         concurrency: config.concurrency,
         works_after_answer: config.purpose == Purpose::Server,
+    }))
+}
+
+/// Puts a worker together that does what is left over in the store, without a server.
+///
+/// # Errors
+/// If the store cannot be opened, or this build lacks it.
+pub fn worker(config: WorkerConfig) -> Result<Arc<Worker>, WireError> {
+    warn_of(&config.rules);
+    let records = records(&config.store, WORKER_BUDGET)?;
+    Ok(Arc::new(Worker::new(objects(config.oss, WORKER_BUDGET), records, Arc::new(config.rules))))
+}
+
+fn warn_of(rules: &Rules) {
+    if rules.ask_too_much() {
+        tracing::warn!(
+            "rules ask for `snapshot` or `transcode`, which this version does not make: such objects are skipped"
+        );
+    }
+}
+
+fn objects(oss: config::Oss, budget: Duration) -> Arc<dyn Objects> {
+    Arc::new(Oss::new(OssSettings {
+        endpoint: oss.endpoint,
+        region: oss.region,
+        access_key_id: oss.access_key_id,
+        access_key_secret: oss.access_key_secret,
+        session_token: oss.session_token,
+        request_timeout: share(budget, 30),
     }))
 }
 

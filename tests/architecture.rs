@@ -50,7 +50,7 @@ const USES: [(&str, &[&str]); 24] = [
     // wiring
     ("config", &["error", "media", "request", "signature", "trust"]),
     ("log", &["config"]),
-    ("wire", &["app", "config", "keys", "objects", "records", "signature"]),
+    ("wire", &["app", "config", "keys", "media", "objects", "records", "signature", "worker"]),
     // edges
     ("lambda", &["app", "error", "reply", "request"]),
     ("server", &["app", "error", "reply", "request"]),

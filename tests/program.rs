@@ -8,9 +8,12 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use support::{API_TOKEN, Signed, send, settings};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// The program with these settings and no others.
 fn program(data: &Path, more: &[(&str, &str)]) -> Command {
@@ -26,13 +29,16 @@ struct Running {
 
 impl Running {
     fn start(data: &Path, more: &[(&str, &str)]) -> Self {
-        let mut child = program(data, more).arg("serve").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line, but {line:?}"));
-        assert_eq!(ready["event"], "ready");
+        let (child, ready) = started(program(data, more).arg("serve"));
         let address = ready["listen"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
         Self { child, address }
+    }
+
+    /// A worker, which listens nowhere, and the store that it says it has.
+    fn work(data: &Path, more: &[(&str, &str)]) -> (Self, String) {
+        let (child, ready) = started(program(data, more).arg("worker"));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        (Self { child, address: nowhere }, ready["store"].as_str().unwrap().to_owned())
     }
 
     async fn read(&self, target: &str) -> support::Answer {
@@ -41,9 +47,18 @@ impl Running {
     }
 
     /// Ends it by this signal and returns what it wrote to standard error.
-    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+    fn end(self, signal: &str) -> (Option<i32>, String) {
+        self.signal(signal);
+        self.ended()
+    }
+
+    fn signal(&self, signal: &str) {
         let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(killed.success());
+    }
+
+    /// Waits for its end.
+    fn ended(mut self) -> (Option<i32>, String) {
         let mut log = String::new();
         std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut log).unwrap();
         (self.child.wait().unwrap().code(), log)
@@ -55,6 +70,16 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The running program and its ready line.
+fn started(command: &mut Command) -> (Child, Value) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line, but {line:?}"));
+    assert_eq!(ready["event"], "ready");
+    (child, ready)
 }
 
 fn output(command: &mut Command) -> (Output, String) {
@@ -81,6 +106,140 @@ async fn what_was_answered_is_there_after_a_kill_and_a_restart() {
     let (output, error) = output(program(data.path(), &[]).args(["records", "get", "examplebucket/a/b"]));
     assert!(output.status.success(), "{error}");
     assert_eq!(output.stdout.trim_ascii(), record.body);
+}
+
+/// An OSS that has every object, empty and of no type, once it may answer.
+struct Held {
+    listener: tokio::net::TcpListener,
+}
+
+impl Held {
+    async fn new() -> (Self, String) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        (Self { listener }, endpoint)
+    }
+
+    /// Waits for one question, and keeps it waiting.
+    async fn asked(&self) -> TcpStream {
+        let (mut stream, _) = self.listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        assert!(head.starts_with(b"HEAD "), "{}", String::from_utf8_lossy(&head));
+        stream
+    }
+}
+
+async fn answer_head(mut stream: TcpStream) {
+    let head = b"HTTP/1.1 200 OK\r\nETag: \"AA\"\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+}
+
+/// The settings of an OSS that is there.
+fn oss(endpoint: &str) -> [(&str, &str); 4] {
+    [
+        ("OSS_ENDPOINT", endpoint),
+        ("OSS_REGION", "cn-hangzhou"),
+        ("OSS_ACCESS_KEY_ID", "id"),
+        ("OSS_ACCESS_KEY_SECRET", "secret"),
+    ]
+}
+
+#[tokio::test]
+async fn who_is_asked_to_stop_finishes_the_answers_under_way() {
+    let data = tempfile::tempdir().unwrap();
+    let (held, endpoint) = Held::new().await;
+    let running = Running::start(data.path(), &oss(&endpoint));
+    let address = running.address;
+    let callback = Signed::form("bucket=examplebucket&object=o&reqId=R").bytes();
+    let answer = tokio::spawn(async move { send(address, &callback).await });
+    let question = held.asked().await;
+    running.signal("-TERM");
+    // Nobody is let in any more, so the signal has arrived.
+    let waiting = async {
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap();
+    answer_head(question).await;
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.outcome());
+    let (code, log) = running.ended();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[tokio::test]
+async fn a_worker_does_what_a_killed_server_left_over() {
+    let data = tempfile::tempdir().unwrap();
+    let running = Running::start(data.path(), &oss("http://127.0.0.1:1"));
+    let callback = Signed::form("bucket=examplebucket&object=o&etag=AA&size=0&reqId=R").bytes();
+    assert_eq!(send(running.address, &callback).await.outcome(), "unverified");
+    running.end("-KILL");
+
+    let (held, endpoint) = Held::new().await;
+    let (worker, store) = Running::work(data.path(), &oss(&endpoint));
+    assert_eq!(store, format!("embedded:{}", data.path().display()));
+    let question = tokio::time::timeout(Duration::from_secs(60), held.asked()).await.unwrap();
+    // It finishes what it has in hand, though it is asked to stop meanwhile.
+    worker.signal("-TERM");
+    answer_head(question).await;
+    let (code, log) = worker.ended();
+    assert_eq!(code, Some(0), "{log}");
+    let (output, error) = output(program(data.path(), &[]).args(["records", "get", "examplebucket/o"]));
+    assert!(output.status.success(), "{error}");
+    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((record["state"].as_str(), record["confirmed"].as_bool()), (Some("recorded"), Some(true)), "{record}");
+}
+
+#[test]
+fn a_worker_on_a_table_says_so_and_outlives_a_store_that_is_away() {
+    for signal in ["-TERM", "-INT"] {
+        let data = tempfile::tempdir().unwrap();
+        let table = [
+            ("OSS_CALLBACK_STORE", "dynamodb:records"),
+            ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1"),
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ];
+        let (worker, store) = Running::work(data.path(), &[&oss("http://127.0.0.1:1")[..], &table].concat());
+        assert_eq!(store, "dynamodb:records");
+        let (code, log) = worker.end(signal);
+        assert_eq!(code, Some(0), "{signal}: {log}");
+    }
+}
+
+#[test]
+fn a_worker_whose_store_another_process_holds_says_which_and_ends_with_75() {
+    let data = tempfile::tempdir().unwrap();
+    let running = Running::start(data.path(), &[]);
+    let (output, error) = output(program(data.path(), &oss("http://127.0.0.1:1")).arg("worker"));
+    assert_eq!(output.status.code(), Some(75), "{error}");
+    assert!(error.contains(&format!("process {}", running.child.id())), "{error}");
+    assert!(output.stdout.is_empty(), "it is not ready");
+}
+
+#[test]
+fn a_worker_without_oss_is_told_what_it_lacks() {
+    let data = tempfile::tempdir().unwrap();
+    for (settings, missing) in [
+        (&[][..], &["OSS_ENDPOINT", "OSS_ACCESS_KEY_SECRET"][..]),
+        (&oss("http://127.0.0.1:1")[..2], &["OSS_ACCESS_KEY_ID"]),
+    ] {
+        let (output, error) = output(program(data.path(), settings).arg("worker"));
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        for name in missing {
+            assert!(
+                error.contains(name),
+                "{name} is missing from:
+{error}"
+            );
+        }
+        assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0, "nothing is made");
+    }
 }
 
 #[test]
@@ -186,7 +345,7 @@ fn without_a_verb_and_without_lambda_it_says_what_it_can_do() {
     assert_eq!(output.status.code(), Some(2));
     let (help, _) = self::output(program(data.path(), &[]).arg("--help"));
     let help = String::from_utf8(help.stdout).unwrap();
-    for word in ["serve", "records", "OSS_CALLBACK_LISTEN", "OSS_ACCESS_KEY_SECRET"] {
+    for word in ["serve", "worker", "records", "OSS_CALLBACK_LISTEN", "OSS_ACCESS_KEY_SECRET"] {
         assert!(help.contains(word), "{word} is missing from:\n{help}");
     }
 }
