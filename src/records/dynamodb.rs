@@ -4,7 +4,8 @@
 //! What is due stands in the global secondary index `due`: partition key `due_shard`, one of 16 named by a hash of the key,
 //! so that much work at the same time meets no hot partition either; sort key `due_at`, milliseconds since 1970; projection
 //! `KEYS_ONLY`. The two attributes exist only while something is due, so the index holds nothing else. It follows the table
-//! within about a second. A table without it serves everything but [`Records::due`].
+//! within about a second. A table without it serves everything but [`Records::due`]; items written before they had these
+//! attributes come in when they are written again.
 //!
 //! # Cost
 //!
