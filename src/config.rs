@@ -277,9 +277,9 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::read`], for these settings alone.
-    pub fn read_worker(source: &Source<'_>) -> Result<WorkerConfig, Faults> {
+    pub fn read_worker(source: &Source<'_>, purpose: Purpose) -> Result<WorkerConfig, Faults> {
         let mut reader = Reader { source, faults: Vec::new() };
-        let store = reader.store(Purpose::Server);
+        let store = reader.store(purpose);
         let rules = reader.rules();
         let oss = reader.oss();
         if oss.is_none() && reader.faults.is_empty() {
@@ -302,10 +302,31 @@ impl Config {
         (format, source.get("RUST_LOG"))
     }
 
+    /// Which of the functions in the package Lambda started this process for: the template's `Handler`. What is not known
+    /// is the function behind the gateway.
+    pub fn handler(source: &Source<'_>) -> Handler {
+        match source.get("_HANDLER").as_deref() {
+            Some("worker") => Handler::Worker,
+            Some("sweep") => Handler::Sweep,
+            _ => Handler::Callback,
+        }
+    }
+
     /// Whether this process was started by Lambda.
     pub fn on_lambda(source: &Source<'_>) -> bool {
         source.get("AWS_LAMBDA_RUNTIME_API").is_some()
     }
+}
+
+/// A function in the Lambda package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handler {
+    /// Behind the gateway: callbacks and the read routes.
+    Callback,
+    /// Fed by the stream of the table: the work that was left over.
+    Worker,
+    /// On a schedule: what is due and was left.
+    Sweep,
 }
 
 /// What `worker` needs to know.

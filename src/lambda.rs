@@ -3,6 +3,8 @@
 //! The event is not turned into an `http::Request`: that normalises the path and panics on characters that a query may
 //! hold, and the signature covers both as they came.
 
+pub mod work;
+
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use oss_callback::app::App;
+#[cfg(feature = "lambda")]
+use oss_callback::config::Handler;
 use oss_callback::config::{Config, Purpose, Source, Store, StoreConfig, WorkerConfig};
 use oss_callback::record::{Record, RecordKey, State};
 use oss_callback::records::{Page, Query, Records};
@@ -75,7 +77,7 @@ fn serve_with(_: Config) -> Result<(), Failed> {
 
 /// `worker`
 pub(crate) fn worker(source: &Source<'_>) -> Result<(), Failed> {
-    work_with(Config::read_worker(source)?)
+    work_with(Config::read_worker(source, Purpose::Server)?)
 }
 
 #[cfg(feature = "server")]
@@ -102,22 +104,34 @@ fn work_with(_: WorkerConfig) -> Result<(), Failed> {
     Err("this program was built without the feature `server`".into())
 }
 
-/// The function on Lambda. One request at a time, so one thread suffices; pictures are decoded beside it.
-pub(crate) fn lambda(source: &Source<'_>) -> Result<(), Failed> {
-    let config = Config::read(source, Purpose::Lambda)?;
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let app: Arc<App> = Arc::new(wire::app(config)?);
-        run_lambda(app).await
-    })
-}
-
+/// The functions on Lambda. One request at a time, so one thread suffices; pictures are decoded beside it.
 #[cfg(feature = "lambda")]
-async fn run_lambda(app: Arc<App>) -> Result<(), Failed> {
-    oss_callback::lambda::run(app).await.map_err(|error| error.to_string().into())
+pub(crate) fn lambda(source: &Source<'_>) -> Result<(), Failed> {
+    use oss_callback::lambda;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handler = Config::handler(source);
+    let ended = if handler == Handler::Callback {
+        let config = Config::read(source, Purpose::Lambda)?;
+        runtime.block_on(async {
+            let app: Arc<App> = Arc::new(wire::app(config)?);
+            Ok::<_, Failed>(lambda::run(app).await)
+        })
+    } else {
+        let config = Config::read_worker(source, Purpose::Lambda)?;
+        runtime.block_on(async {
+            let worker = wire::worker(config)?;
+            Ok(match handler {
+                Handler::Sweep => lambda::work::run_sweep(worker).await,
+                _ => lambda::work::run_stream(worker).await,
+            })
+        })
+    };
+    ended?.map_err(|error| error.to_string().into())
 }
 
+/// The functions on Lambda.
 #[cfg(not(feature = "lambda"))]
-async fn run_lambda(_: Arc<App>) -> Result<(), Failed> {
+pub(crate) fn lambda(_: &Source<'_>) -> Result<(), Failed> {
     Err("this program was built without the feature `lambda`".into())
 }
 

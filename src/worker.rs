@@ -1,7 +1,7 @@
 //! Work on records: what is due is taken up under a lease, the bytes come from OSS, the thumbnails go to OSS, the ledger to
 //! the store.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -200,6 +200,47 @@ impl Worker {
         if tokio::time::timeout(STOP_TIMEOUT, finish).await.is_err() {
             tracing::warn!("stopped with work in progress; it is taken up again when its leases have run out");
         }
+    }
+
+    /// Does what is due for each of these, some at a time, as long as there is time to begin; those for which the store or OSS
+    /// could not be asked.
+    pub async fn attend_all(
+        self: &Arc<Self>,
+        keys: impl IntoIterator<Item = RecordKey>,
+        until: tokio::time::Instant,
+    ) -> Vec<(RecordKey, AttendError)> {
+        let attended = stream::iter(keys)
+            .map(|key| async move {
+                if tokio::time::Instant::now() >= until {
+                    return None;
+                }
+                self.attend(&key).await.err().map(|error| (key, error))
+            })
+            .buffer_unordered(AT_A_TIME)
+            .filter_map(std::future::ready);
+        attended
+            .inspect(|(key, error)| tracing::warn!(bucket = key.bucket, object = key.object, %error, "still due"))
+            .collect()
+            .await
+    }
+
+    /// Looks once after each record that is due, as long as there is time to begin; how many those were.
+    ///
+    /// # Errors
+    /// If the store does not say what is due.
+    pub async fn sweep(self: &Arc<Self>, until: tokio::time::Instant) -> Result<usize, AttendError> {
+        let mut seen = HashSet::new();
+        while tokio::time::Instant::now() < until {
+            let limit = seen.len().saturating_add(BATCH);
+            let due = self.records.due(Timestamp::now(), limit).await?;
+            // An index that follows later names some again.
+            let fresh: Vec<_> = due.into_iter().filter(|key| seen.insert(key.clone())).collect();
+            if fresh.is_empty() {
+                break;
+            }
+            self.attend_all(fresh, until).await;
+        }
+        Ok(seen.len())
     }
 
     /// Returns the key whatever happens, so that its record is not taken for one in hand for ever.

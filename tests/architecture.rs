@@ -52,7 +52,7 @@ const USES: [(&str, &[&str]); 24] = [
     ("log", &["config"]),
     ("wire", &["app", "config", "keys", "media", "objects", "records", "signature", "worker"]),
     // edges
-    ("lambda", &["app", "error", "reply", "request"]),
+    ("lambda", &["app", "error", "record", "reply", "request", "worker"]),
     ("server", &["app", "error", "reply", "request"]),
     ("served", &["record", "records"]),
     ("verbs", &["app", "config", "lambda", "record", "records", "served", "server", "wire"]),

@@ -1,4 +1,5 @@
-//! Work that was left over is done without another callback: by the pool of a server, beside a stand-in for OSS.
+//! Work that was left over is done without another callback: by the pool of a server or by the functions on Lambda, beside
+//! a stand-in for OSS.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
@@ -6,17 +7,22 @@ mod support;
 
 use std::io::Cursor;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use image::{ImageFormat, RgbImage};
 use jiff::Timestamp;
 use oss_callback::app::App;
+use oss_callback::config::{Config, Purpose, Source};
+use oss_callback::lambda::work::{attend_batch, sweep};
 use oss_callback::record::{Facts, Lease, Plan, Reason, Record, RecordKey, State, Transition};
 use oss_callback::records::embedded::Embedded;
 use oss_callback::records::{Put, Records as _};
 use oss_callback::server::Server;
+use oss_callback::wire;
+use oss_callback::worker::Worker;
 use oss_standin::{Happened, Standin};
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{API_TOKEN, Answer, Signed, send, settings};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -120,7 +126,7 @@ impl World {
 }
 
 impl Running {
-    async fn start(app: std::sync::Arc<App>) -> Self {
+    async fn start(app: Arc<App>) -> Self {
         let server = Server::bind("127.0.0.1:0".parse().unwrap(), app).await.unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -373,4 +379,103 @@ async fn without_oss_there_is_no_pool() {
     let data = tempfile::tempdir().unwrap();
     let app = support::app(&settings(data.path(), &[]));
     assert!(app.pool().is_none());
+}
+
+/// The worker that Lambda runs, on the embedded store, which Lambda itself would refuse.
+fn worker_of(world: &World) -> Arc<Worker> {
+    let endpoint = world.standin.endpoint();
+    let oss = [
+        ("OSS_ENDPOINT", endpoint.as_str()),
+        ("OSS_REGION", "cn-hangzhou"),
+        ("OSS_ACCESS_KEY_ID", "id"),
+        ("OSS_ACCESS_KEY_SECRET", "secret"),
+    ];
+    let settings = settings(&world.records(), &oss);
+    let environment = |name: &str| settings.get(name).cloned();
+    let source = Source::new(std::collections::BTreeMap::new(), &environment);
+    wire::worker(Config::read_worker(&source, Purpose::Server).unwrap()).unwrap()
+}
+
+/// A batch as the table's stream brings it: changes of these records, numbered from 1.
+fn batch(keys: &[&str]) -> String {
+    let change = |(number, key): (usize, &&str)| {
+        json!({"eventName": "MODIFY", "eventSource": "aws:dynamodb", "dynamodb": {
+            "Keys": {"pk": {"S": format!("{BUCKET}/{key}")}}, "SequenceNumber": (number + 1).to_string(),
+            "StreamViewType": "NEW_IMAGE",
+        }})
+    };
+    json!({"Records": keys.iter().enumerate().map(change).collect::<Vec<_>>()}).to_string()
+}
+
+fn soon() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(30)
+}
+
+/// The record of an object whose work was begun so often and always broke off.
+async fn broken_off(world: &World, key: &str, bytes: &[u8], attempts: u32) {
+    let etag = world.put(key, "image/png", bytes).await;
+    let record = leased(key, &etag, bytes, Timestamp::UNIX_EPOCH);
+    world.write(&Record { attempts, ..record }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_the_stream_is_done_and_no_record_that_is_itself_at_fault_holds_it_up() {
+    let world = World::new(&[]).await;
+    broken_off(&world, "good.png", &png(), 1).await;
+    broken_off(&world, "damaged.png", &png()[..500], 1).await;
+    broken_off(&world, "poison.png", &png(), 5).await;
+    let worker = worker_of(&world);
+    let keys = ["good.png", "damaged.png", "good.png", "unknown.png", "poison.png"];
+    let answer = attend_batch(&worker, &batch(&keys), soon()).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    drop(worker);
+    for (key, state, reason) in [
+        ("good.png", State::Ready, None),
+        ("damaged.png", State::Failed, Some(Reason::Undecodable)),
+        ("poison.png", State::Failed, Some(Reason::Exhausted)),
+    ] {
+        let record = world.left(key).await;
+        assert_eq!((record.state, record.reason), (state, reason), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_changes_for_which_oss_cannot_be_asked_are_to_be_sent_again() {
+    let world = World::new(&["status=503,operation=GetObject,prefix=b"]).await;
+    for key in ["a.png", "b.png"] {
+        broken_off(&world, key, &png(), 1).await;
+    }
+    let worker = worker_of(&world);
+    let answer = attend_batch(&worker, &batch(&["a.png", "b.png", "b.png"]), soon()).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "2"}, {"itemIdentifier": "3"}]}));
+    // Sent again at once, it is not due yet, and nothing is asked of OSS.
+    let asked = world.count("GetObject");
+    let again = attend_batch(&worker, &batch(&["b.png"]), soon()).await.unwrap();
+    assert_eq!((again, world.count("GetObject")), (json!({"batchItemFailures": []}), asked));
+    // No time: it stays due, and the stream goes on.
+    let none_left = attend_batch(&worker, &batch(&["b.png"]), tokio::time::Instant::now()).await.unwrap();
+    assert_eq!(none_left, json!({"batchItemFailures": []}));
+    assert!(attend_batch(&worker, "{}", soon()).await.is_err());
+    drop(worker);
+    let record = world.left("b.png").await;
+    assert_eq!((record.state, record.reason), (State::Received, Some(Reason::OssUnavailable)));
+    assert_eq!((record.attempts, record.deferrals), (1, 1), "OSS's fault is no attempt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_takes_up_what_was_left_and_a_poisoned_record_ends_failed_after_five_attempts() {
+    let world = World::new(&[]).await;
+    for number in 0..20 {
+        broken_off(&world, &format!("left/{number}.png"), &png(), 1).await;
+    }
+    broken_off(&world, "poison.png", &png(), 5).await;
+    let worker = worker_of(&world);
+    assert_eq!(sweep(&worker, soon()).await.unwrap(), json!({"attended": 21}));
+    assert_eq!(sweep(&worker, soon()).await.unwrap(), json!({"attended": 0}));
+    drop(worker);
+    for number in 0..20 {
+        assert_eq!(world.left(&format!("left/{number}.png")).await.state, State::Ready);
+    }
+    let poisoned = world.left("poison.png").await;
+    assert_eq!((poisoned.state, poisoned.reason, poisoned.attempts), (State::Failed, Some(Reason::Exhausted), 5));
 }
