@@ -155,6 +155,9 @@ impl Operation {
         if let Some(operation) = operation {
             return Ok(operation);
         }
+        if copies && query.has("partNumber") {
+            return Err(Error::not_implemented("UploadPartCopy, a part that is copied from an object"));
+        }
         if let Some(name) = selectors.first() {
             return Err(Error::not_implemented(&format!("{method} with the query parameter {name}")));
         }

@@ -30,6 +30,14 @@ pub(crate) const LARGEST_UPLOAD: u64 = 5 * 1024 * 1024 * 1024;
 /// The longest XML document of a request in bytes: protocol: 2 MB.
 pub(crate) const LARGEST_DOCUMENT: usize = 2 * 1024 * 1024;
 
+/// Headers of what is not imitated: they change nothing here, but what OSS would refuse is refused.
+const CHECKED_ONLY: &[(&str, &[&str])] = &[
+    ("x-oss-object-acl", &["default", "private", "public-read", "public-read-write"]),
+    ("x-oss-storage-class", &["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"]),
+    ("x-oss-server-side-encryption", &["AES256", "KMS", "SM4"]),
+    ("x-oss-forbid-overwrite", &["true", "false"]),
+];
+
 /// Where an upload goes and where it comes from.
 #[derive(Clone)]
 pub(crate) struct Target {
@@ -81,6 +89,14 @@ pub(crate) async fn read_document(headers: &HeaderMap, body: &mut Incoming, root
 
 /// What the headers of an upload say about the object that it makes.
 pub(crate) fn describe(key: &str, headers: &HeaderMap) -> Result<Description, Error> {
+    for (name, values) in CHECKED_ONLY {
+        let Some(value) = headers.get(*name) else { continue };
+        let value = String::from_utf8_lossy(value.as_bytes());
+        if !values.iter().any(|known| known.eq_ignore_ascii_case(&value)) {
+            let message = format!("The value of {name} must be one of {}.", values.join(", "));
+            return Err(Error::invalid_argument(name, &value, message));
+        }
+    }
     let kept = [CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, EXPIRES];
     let mut description = Description {
         key: key.to_owned(),

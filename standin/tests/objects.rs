@@ -544,3 +544,23 @@ async fn faulty_settings_are_start_errors() {
     let misplaced = Standin::builder().data(data.path().join("file/below"));
     assert!(matches!(misplaced.start().await, Err(StartError::Data { .. })));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_what_is_not_imitated_are_checked_and_change_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = builder(&data).start().await.unwrap();
+    for (name, good, bad) in [
+        ("x-oss-object-acl", "public-read", "public"),
+        ("x-oss-storage-class", "IA", "Cold"),
+        ("x-oss-server-side-encryption", "AES256", "ROT13"),
+        ("x-oss-forbid-overwrite", "false", "maybe"),
+    ] {
+        assert_eq!(call("PUT", "k").body("x").header(name, good).send(&standin).status(), 200);
+        let refused = call("PUT", "other").body("x").header(name, bad).send(&standin);
+        assert_eq!((refused.status(), refused.element("ArgumentName").as_str()), (400, name));
+    }
+    assert_eq!(call("GET", "other").send(&standin).status(), 404);
+    let copied = call("PUT", "k").resource("partNumber=1&uploadId=0").header("x-oss-copy-source", "/examplebucket/k");
+    assert!(copied.send(&standin).element("Message").contains("UploadPartCopy"));
+    standin.stop().await;
+}

@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import boto3
 import samcli
+from samcli.yamlhelper import yaml_parse
 
 from dynamodb import TABLE, dynamodb
 from harness import (
@@ -151,7 +153,8 @@ class Emulator:
 
 
 @contextmanager
-def emulated(bootstrap: Path, environment: dict[str, str]) -> Iterator[Emulator]:
+def emulated(bootstrap: Path, environment: dict[str, str], handler: str = "callback") -> Iterator[Emulator]:
+    """The function of that handler."""
     port, runtime_port = free_port(), free_port()
     command = [
         emulator(),
@@ -159,7 +162,8 @@ def emulated(bootstrap: Path, environment: dict[str, str]) -> Iterator[Emulator]
         *["--runtime-api-address", f"127.0.0.1:{runtime_port}"],
         str(bootstrap),
     ]
-    environment = {**environment, "AWS_LAMBDA_FUNCTION_NAME": FUNCTION, "AWS_LAMBDA_FUNCTION_TIMEOUT": "10"}
+    environment = {**environment, "AWS_LAMBDA_FUNCTION_NAME": FUNCTION, "AWS_LAMBDA_FUNCTION_TIMEOUT": "60"}
+    environment["_HANDLER"] = handler
     with running(command, environment) as rie:
         rie.wait_until("the Runtime Interface Emulator to listen", lambda: accepts(port))
         yield Emulator(rie, port)
@@ -205,6 +209,91 @@ def check_record(emulator: Emulator) -> None:
     expect("the outcome", emulator.outcome(read_event(f"/records/{BUCKET}/{FULL_OBJECT}")), RECORDED)
 
 
+def put_record(store: dict[str, str], key: str, attempts: int) -> None:
+    """A record whose work somebody began and never ended: its lease has run out."""
+    long_ago = "2026-01-01T00:00:00Z"
+    record = {
+        "bucket": BUCKET,
+        "object": key,
+        "etag": "D41D8CD98F00B204E9800998ECF8427E",
+        "size": 5,
+        "mime": "image/png",
+        "generation": 1,
+        "revision": 1,
+        "state": "processing",
+        "confirmed": True,
+        "thumbnails": [],
+        "custom": {},
+        "attempts": attempts,
+        "lease": {"owner": "somebody", "until": long_ago},
+        "first_seen": long_ago,
+        "updated": long_ago,
+        "schema": 1,
+        "pk": f"{BUCKET}/{key}",
+        "due_shard": "0",
+        "due_at": 0,
+    }
+    table(store).put_item(Item=record)
+
+
+def state_of(store: dict[str, str], key: str) -> tuple[str, str, int]:
+    record = table(store).get_item(Key={"pk": f"{BUCKET}/{key}"}, ConsistentRead=True)["Item"]
+    return record["state"], record["reason"], int(record["attempts"])
+
+
+def table(store: dict[str, str]) -> Any:
+    resource = boto3.resource(
+        "dynamodb",
+        endpoint_url=store["AWS_ENDPOINT_URL_DYNAMODB"],
+        region_name=store["AWS_REGION"],
+        aws_access_key_id=store["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=store["AWS_SECRET_ACCESS_KEY"],
+    )
+    return resource.Table(TABLE)
+
+
+def batch(*keys: str) -> dict[str, Any]:
+    """As the table's stream brings it, changes numbered from 1."""
+    changes = [
+        {"dynamodb": {"Keys": {"pk": {"S": f"{BUCKET}/{key}"}}, "SequenceNumber": str(number)}}
+        for number, key in enumerate(keys, 1)
+    ]
+    return {"Records": changes}
+
+
+def check_batch(emulator: Emulator, store: dict[str, str]) -> None:
+    """Nobody answers in OSS's place, which is no fault of the record; one that was begun too often is."""
+    put_record(store, "good.png", 1)
+    put_record(store, "poison.png", 5)
+    answer = emulator.invoke(batch("good.png", "poison.png", "absent.png"))
+    expect("the failures", answer, {"batchItemFailures": [{"itemIdentifier": "1"}]})
+    expect("what became of it", state_of(store, "good.png"), ("received", "oss_unavailable", 1))
+    expect("what became of the poison", state_of(store, "poison.png"), ("failed", "exhausted", 5))
+    expect("a second time", emulator.invoke(batch("good.png", "poison.png")), {"batchItemFailures": []})
+
+
+def check_sweep(emulator: Emulator, store: dict[str, str]) -> None:
+    put_record(store, "left.png", 5)
+    expect("the answer", emulator.invoke({"source": "aws.events"}), {"attended": 1})
+    expect("what became of it", state_of(store, "left.png"), ("failed", "exhausted", 5))
+    expect("the answer when nothing is due", emulator.invoke({"source": "aws.events"}), {"attended": 0})
+
+
+def check_template() -> None:
+    """How the stream is followed: which changes, how often again, and where those go that are given up."""
+    resources = yaml_parse((REPOSITORY / "template.yaml").read_text())["Resources"]
+    stream = resources["Worker"]["Properties"]["Events"]["LeftOver"]["Properties"]
+    patterns = [json.loads(entry["Pattern"]) for entry in stream["FilterCriteria"]["Filters"]]
+    wanted = {"state": {"S": ["received"]}, "attempts": {"N": ["0"]}, "deferrals": {"N": ["0"]}}
+    expect("the filter", patterns, [{"dynamodb": {"NewImage": wanted}}])
+    expect("what is reported", list(stream["FunctionResponseTypes"]), ["ReportBatchItemFailures"])
+    seen = stream["BisectBatchOnFunctionError"], stream["MaximumRetryAttempts"], stream["MaximumRecordAgeInSeconds"]
+    expect("bisection, retries, age", seen, (True, 3, 3600))
+    expect("the destination", stream["DestinationConfig"]["OnFailure"]["Type"], "SQS")
+    handlers = {name: resources[name]["Properties"]["Handler"] for name in ("Callback", "Worker", "Sweep")}
+    expect("the handlers", handlers, {"Callback": "callback", "Worker": "worker", "Sweep": "sweep"})
+
+
 @contextmanager
 def watched(environment: dict[str, str]) -> Iterator[str]:
     """`cargo lambda watch` as a developer runs it, but with the profile that is built already; its address."""
@@ -244,6 +333,15 @@ def main() -> int:
                     suite.run(f"emulator: {file.stem}", check_event, rie, file.stem)
             suite.run("emulator: one flipped bit", check_flipped_bit, rie)
             suite.run("emulator: the record can be read", check_record, rie)
+        # A port that nobody listens on stands for an OSS that is out of reach.
+        oss = {"OSS_ENDPOINT": f"http://127.0.0.1:{free_port()}", "OSS_REGION": "cn-hangzhou"}
+        oss |= {"OSS_ACCESS_KEY_ID": "nobody", "OSS_ACCESS_KEY_SECRET": "nothing"}
+        worker = {"OSS_CALLBACK_STORE": f"dynamodb:{TABLE}", **store, **oss}
+        with emulated(unpack(Path(scratch)), worker, "worker") as rie:
+            suite.run("emulator: a batch of the stream", check_batch, rie, store)
+        with emulated(unpack(Path(scratch)), worker, "sweep") as rie:
+            suite.run("emulator: a sweep", check_sweep, rie, store)
+        suite.run("the template follows the stream as it should", check_template)
         with watched(environment) as address:
             suite.run("watch: a genuine callback", check_posted, address)
             suite.run("watch: the same to the function URL", check_posted, f"{address}/lambda-url/{FUNCTION}")
