@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
-use oss_callback::app::App;
 #[cfg(feature = "lambda")]
 use oss_callback::config::Handler;
 use oss_callback::config::{Config, Purpose, Source, Store, StoreConfig, WorkerConfig};
@@ -107,7 +106,7 @@ fn work_with(_: WorkerConfig) -> Result<(), Failed> {
 /// The functions on Lambda. One request at a time, so one thread suffices; pictures are decoded beside it.
 #[cfg(feature = "lambda")]
 pub(crate) fn lambda(source: &Source<'_>) -> Result<(), Failed> {
-    use oss_callback::lambda;
+    use oss_callback::{app::App, lambda};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let handler = Config::handler(source);
     let ended = if handler == Handler::Callback {

@@ -30,6 +30,14 @@ pub(crate) async fn delete_multiple_objects(
 ) -> Result<Reply, Error> {
     let document = read_document(headers, body, "Delete").await?;
     let list = DeleteList::of(&document).ok_or_else(|| Error::malformed_xml("Delete"))?;
+    let of_versions = document.children("Object").filter_map(|object| object.child_text("VersionId")).any(|id| {
+        let id = id.trim();
+        !id.is_empty() && id != "null"
+    });
+    if of_versions {
+        // The current object must not go in place of an old version.
+        return Err(Error::not_implemented("deleting a version"));
+    }
     // Named in a header or in the query, depending on the SDK.
     let encoding = match headers.get("encoding-type") {
         Some(name) => Encoding::named(&String::from_utf8_lossy(name.as_bytes()))?,

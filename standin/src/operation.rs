@@ -106,6 +106,45 @@ const SELECTORS: &[&str] = &[
     "x-oss-process",
 ];
 
+/// Query parameters that may be empty without asking for another operation.
+const MODIFIERS: &[&str] = &[
+    "callback",
+    "callback-var",
+    "continuation-token",
+    "delimiter",
+    "encoding-type",
+    "fetch-owner",
+    "key-marker",
+    "list-type",
+    "marker",
+    "max-keys",
+    "max-parts",
+    "max-uploads",
+    "objectMeta",
+    "part-number-marker",
+    "prefix",
+    "regionList",
+    "security-token",
+    "sequential",
+    "start-after",
+    "tag-key",
+    "tag-value",
+    "upload-id-marker",
+];
+
+/// A parameter without a value that is not known: most likely it asks for an operation, and a PUT must not store under a name
+/// what was meant for one of its properties.
+fn unknown_selector<'a>(method: &Method, address: &Address, query: &'a Query) -> Option<&'a str> {
+    let reads_object = !address.key.is_empty() && matches!(*method, Method::GET | Method::HEAD);
+    let known = |name: &str| {
+        SELECTORS.contains(&name)
+            || MODIFIERS.contains(&name)
+            || name.starts_with("x-oss-")
+            || name.starts_with("response-")
+    };
+    query.iter().find(|(name, value)| !reads_object && value.is_empty() && !known(name)).map(|(name, _)| name)
+}
+
 impl fmt::Display for Operation {
     /// Its name, such as `PutObject`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -139,6 +178,9 @@ impl Operation {
         // Of the parts of a bucket's policy only that on callbacks is implemented.
         if query.get("comp").is_some_and(|part| part != "callback") {
             return Err(Error::not_implemented(&format!("{method} with this value of the query parameter comp")));
+        }
+        if let Some(name) = unknown_selector(method, address, query) {
+            return Err(Error::not_implemented(&format!("{method} with the query parameter {name}")));
         }
         let copies = headers.contains_key("x-oss-copy-source");
         let operation = match (&address.bucket, address.key.is_empty()) {

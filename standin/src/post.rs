@@ -35,6 +35,8 @@ use crate::xml::Document;
 const LONGEST_NAME: usize = 8 * 1024;
 const LONGEST_VALUE: usize = 2 * 1024 * 1024;
 const ALL_VALUES: usize = 8 * 1024 * 1024;
+/// protocol: what `callback-var` may have elsewhere.
+const ALL_VARIABLES: usize = 5 * 1024;
 /// The stand-in's own limit.
 const MOST_FIELDS: usize = 1000;
 
@@ -61,9 +63,19 @@ impl Fields {
         self.values.get(name).map(String::as_str)
     }
 
-    fn variables(&self) -> BTreeMap<String, String> {
-        let variables = self.values.iter().filter(|(name, _)| name.starts_with("x:"));
-        variables.map(|(name, value)| (name.clone(), value.clone())).collect()
+    /// protocol: custom variables have at most 5 KB. A template may name one many times.
+    fn variables(&self) -> Result<BTreeMap<String, String>, Error> {
+        let variables: BTreeMap<String, String> = self
+            .values
+            .iter()
+            .filter(|(name, _)| name.starts_with("x:"))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let length: usize = variables.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if length > ALL_VARIABLES {
+            return Err(too_long("All custom variables together", ALL_VARIABLES).ec("0007-00000101"));
+        }
+        Ok(variables)
     }
 }
 
@@ -108,7 +120,7 @@ pub(crate) async fn post_object(
     let callback = Callback::from_form(
         fields.get("callback"),
         fields.get("callback-var"),
-        fields.variables(),
+        fields.variables()?,
         &target.bucket.settings().callback_policies,
     )?;
     if let Some(callback) = &callback {

@@ -156,8 +156,14 @@ async fn answer_client(
         }
         Meeting::Refused(error) => Err(error),
         Meeting::Held => {
-            drain(body).await;
-            client.stopping().await;
+            let held = async {
+                drain(body).await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = held => {}
+                () = client.stopping() => {}
+            }
             return Err(Cut);
         }
         Meeting::Cut => return Err(Cut),

@@ -564,3 +564,31 @@ async fn headers_of_what_is_not_imitated_are_checked_and_change_nothing() {
     assert!(copied.send(&standin).element("Message").contains("UploadPartCopy"));
     standin.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_asks_for_an_unknown_operation_is_never_taken_for_another() {
+    let data = tempfile::tempdir().unwrap();
+    let standin = builder(&data).anonymous(true).start().await.unwrap();
+    assert_eq!(call("PUT", "k").body("x").send(&standin).status(), 200);
+    let raw = |request: &str| {
+        let request = format!("{request} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 1\r\n\r\ny");
+        send_raw(standin.address(), request.as_bytes())
+    };
+    for request in [
+        "PUT /examplebucket/k?retention",
+        "PUT /examplebucket/k?legalHold=",
+        "DELETE /examplebucket/k?anything",
+        "POST /examplebucket/k?anything",
+        "PUT /examplebucket/?cname",
+        "GET /examplebucket/?cname",
+        "DELETE /examplebucket/?overwriteConfig",
+    ] {
+        let refused = raw(request);
+        assert_eq!((refused.status(), refused.element("Code").as_str()), (501, "NotImplemented"), "{request}");
+    }
+    assert_eq!(call("GET", "k").send(&standin).text(), "x");
+    let of_a_version = "<Delete><Object><Key>k</Key><VersionId>old</VersionId></Object></Delete>";
+    assert_eq!(call("POST", "").resource("delete").body(of_a_version).send(&standin).status(), 501);
+    assert_eq!(call("GET", "k").send(&standin).text(), "x");
+    standin.stop().await;
+}
