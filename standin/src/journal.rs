@@ -1,4 +1,5 @@
-//! The journal: what was received, sent and answered, without anything secret. The newest events are in memory, to be
+//! The journal: what was received, sent and answered, without signatures, keys and security tokens; what callbacks say and
+//! are answered is in it. The newest events are in memory, to be
 //! read, followed and written to a file; nobody who reads slowly holds anything up.
 
 use std::collections::VecDeque;
