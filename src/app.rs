@@ -15,6 +15,8 @@ use crate::error::Failure;
 use crate::media::Rules;
 use crate::objects::Objects;
 use crate::observe::{ObserveError, Observed, Observer, Work};
+#[cfg(feature = "server")]
+use crate::reconcile::{Reconciler, runs::Runs};
 use crate::record::{Lease, Reason, Record, RecordKey, State};
 use crate::records::{Put, Records, RecordsError};
 use crate::reply::Reply;
@@ -50,6 +52,8 @@ pub struct Parts {
     pub concurrency: usize,
     /// Whether work may go on after the answer: on a server it may, on Lambda nothing runs between requests.
     pub works_after_answer: bool,
+    /// Where checkpoints of a run that reconciles are kept, and the name of the store.
+    pub checkpoints: Option<(std::path::PathBuf, String)>,
 }
 
 /// The function: from a request to its answer.
@@ -57,6 +61,8 @@ pub struct App {
     parts: Parts,
     observer: Observer,
     worker: Option<Arc<Worker>>,
+    #[cfg(feature = "server")]
+    runs: Option<Runs>,
     room: Semaphore,
 }
 
@@ -84,7 +90,26 @@ impl App {
             .map(|objects| Arc::new(Worker::new(objects, Arc::clone(&parts.records), Arc::clone(&parts.rules))));
         let observer = Observer::new(Arc::clone(&parts.records), parts.objects.clone(), Arc::clone(&parts.rules));
         let room = Semaphore::new(parts.concurrency);
-        Self { parts, observer, worker, room }
+        #[cfg(feature = "server")]
+        let runs =
+            worker.as_ref().filter(|_| parts.works_after_answer).zip(parts.objects.clone()).map(|(worker, objects)| {
+                let (records, rules) = (Arc::clone(&parts.records), Arc::clone(&parts.rules));
+                Runs::new(Reconciler::new(objects, records, rules, Arc::clone(worker)), parts.checkpoints.clone())
+            });
+        Self {
+            parts,
+            observer,
+            worker,
+            #[cfg(feature = "server")]
+            runs,
+            room,
+        }
+    }
+
+    /// The runs that reconcile, where there can be any.
+    #[cfg(feature = "server")]
+    pub const fn runs(&self) -> Option<&Runs> {
+        self.runs.as_ref()
     }
 
     /// Who does the work that is left over; `None` where there is no OSS, and so no work, and where nothing runs after an
@@ -136,6 +161,9 @@ impl App {
         if !self.parts.api_token.as_ref().is_some_and(|token| token.admits(authorization)) {
             return Err(Failure::Unauthorized);
         }
+        if route == Route::Reconcile {
+            return self.reconcile(incoming);
+        }
         match Wanted::of(&incoming)? {
             Wanted::Record(key) => {
                 let record = self.parts.records.get(&key).await.map_err(store_failure)?.ok_or(Failure::NoRecord)?;
@@ -146,6 +174,31 @@ impl App {
                 Ok(Answer { reply: Reply::ok(&page), done: "records listed", key: None })
             }
         }
+    }
+
+    /// A run that reconciles: `POST` starts or joins one, `GET` looks at the latest.
+    #[cfg(feature = "server")]
+    fn reconcile(&self, incoming: Incoming) -> Result<Answer, Failure> {
+        let runs = self.runs.as_ref().ok_or(Failure::NoReconciling)?;
+        let run = if incoming.method == http::Method::POST {
+            let body = incoming.body.whole(self.parts.budget.as_millis())?;
+            let request: crate::reconcile::Request =
+                serde_json::from_slice(&body).map_err(|error| Failure::BadBody { problem: error.to_string() })?;
+            if !self.parts.buckets.covers(&request.bucket, &request.prefix) {
+                let named = format!("{}/{}", request.bucket, request.prefix);
+                return Err(Failure::BucketNotAllowed { bucket: crate::error::quoted(&named) });
+            }
+            Some(runs.start_or_join(request).map_err(|_| Failure::Reconciling)?)
+        } else {
+            runs.latest()
+        };
+        Ok(Answer { reply: Reply::ok(&serde_json::json!({"run": run})), done: "reconciling", key: None })
+    }
+
+    /// Nothing runs after an answer.
+    #[cfg(not(feature = "server"))]
+    fn reconcile(&self, _: Incoming) -> Result<Answer, Failure> {
+        Err(Failure::NoReconciling)
     }
 
     /// The steps of a callback, in the order in which they may fail. Once the record is written nothing fails any more: what

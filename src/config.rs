@@ -283,11 +283,26 @@ impl Config {
         let rules = reader.rules();
         let oss = reader.oss();
         if oss.is_none() && reader.faults.is_empty() {
-            reader.fault(format!("{} are not set. A worker has nothing to do without OSS.", OSS_NEEDS.join(", ")));
+            reader.fault(format!("{} are not set. Without OSS there is nothing to do.", OSS_NEEDS.join(", ")));
         }
         match (store, rules, oss) {
             (Some(store), Some(rules), Some(oss)) if reader.faults.is_empty() => Ok(WorkerConfig { store, rules, oss }),
             _ => Err(Faults(reader.faults)),
+        }
+    }
+
+    /// What `reconcile` needs beside what a worker does: the allow-list, if there is one. Who names a bucket on the command
+    /// line means it, so it need not be set; where it is, it holds.
+    ///
+    /// # Errors
+    /// As [`Config::read_worker`], for these settings alone.
+    pub fn read_reconcile(source: &Source<'_>) -> Result<(WorkerConfig, Option<AllowList>), Faults> {
+        let mut reader = Reader { source, faults: Vec::new() };
+        let buckets = reader.parsed("OSS_CALLBACK_BUCKETS", None, AllowList::parse);
+        match (Self::read_worker(source, Purpose::Server), reader.faults) {
+            (Ok(worker), faults) if faults.is_empty() => Ok((worker, buckets)),
+            (Ok(_), faults) => Err(Faults(faults)),
+            (Err(Faults(of_worker)), faults) => Err(Faults([faults, of_worker].concat())),
         }
     }
 

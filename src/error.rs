@@ -89,6 +89,10 @@ pub enum Failure {
         /// The bucket named by the callback.
         bucket: String,
     },
+    /// Nothing is reconciled here: on Lambda, or without OSS.
+    NoReconciling,
+    /// Another run is going on.
+    Reconciling,
     /// The record store did not answer.
     StoreUnavailable {
         /// What it said, for the log.
@@ -123,7 +127,8 @@ impl Failure {
             Self::UntrustedKeyUrl { .. } | Self::SignatureMismatch | Self::BucketNotAllowed { .. } => {
                 StatusCode::FORBIDDEN
             }
-            Self::NotFound | Self::NoReading | Self::NoRecord => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoReading | Self::NoRecord | Self::NoReconciling => StatusCode::NOT_FOUND,
+            Self::Reconciling => StatusCode::CONFLICT,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -137,7 +142,8 @@ impl Failure {
     /// The stable code that programs may rely on.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::NotFound | Self::NoReading | Self::NoRecord => "not_found",
+            Self::NotFound | Self::NoReading | Self::NoRecord | Self::NoReconciling => "not_found",
+            Self::Reconciling => "reconciling",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::Unauthorized => "unauthorized",
             Self::UnsupportedEvent { .. } => "unsupported_event",
@@ -166,7 +172,7 @@ impl Failure {
             Self::NotFound => "Nothing is served at this path. If it is the path of callbackUrl, list it in \
                                OSS_CALLBACK_PATH exactly as OSS calls it, stage included."
                 .to_owned(),
-            Self::NoReading => "The read routes are off; OSS_CALLBACK_API_TOKEN switches them on.".to_owned(),
+            Self::NoReading => "The routes for records are off; OSS_CALLBACK_API_TOKEN switches them on.".to_owned(),
             Self::NoRecord => "There is no record of this object.".to_owned(),
             Self::MethodNotAllowed { allowed } => format!("This path takes {allowed} only."),
             Self::Unauthorized => "This path needs the header `Authorization: Bearer` with the API token.".to_owned(),
@@ -201,6 +207,14 @@ impl Failure {
             Self::BadField { name, problem } => format!("The field {name} {problem}."),
             Self::BucketNotAllowed { bucket } => {
                 format!("The bucket {bucket} with this object is not in OSS_CALLBACK_BUCKETS.")
+            }
+            Self::NoReconciling => {
+                "Nothing is reconciled here: it takes a server (on Lambda, run `oss-callback reconcile` \
+                                    elsewhere) with the settings of OSS."
+                    .to_owned()
+            }
+            Self::Reconciling => {
+                "Another run is going on, for something else. GET /reconcile tells how far it is.".to_owned()
             }
             Self::StoreUnavailable { .. } => {
                 "The record store did not answer in time, so it may be that nothing is recorded. Try again.".to_owned()

@@ -14,6 +14,7 @@
 //! record                  Record: the transition, as a pure function
 //! observe, records        stored durably, or lost to a faster writer and judged anew
 //! worker, thumbnail       the thumbnails: in the request if they can be made in time, else afterwards
+//! reconcile               what no callback told: the bucket listed, compared, repaired
 //! reply                   the answer, always JSON, always with its length
 //! ```
 //!
@@ -38,6 +39,7 @@ pub mod log;
 pub mod media;
 pub mod objects;
 pub mod observe;
+pub mod reconcile;
 pub mod record;
 pub mod records;
 pub mod reply;

@@ -19,6 +19,8 @@ fn main() -> ExitCode {
     let ended = match verb {
         "serve" => verbs::serve(&source),
         "worker" => verbs::worker(&source),
+        #[cfg(feature = "server")]
+        "reconcile" => verbs::reconcile::run(&source, given),
         "records" => verbs::records(&source, given),
         _ if Config::on_lambda(&source) => verbs::lambda(&source),
         _ => {
@@ -54,8 +56,20 @@ When it answers, it prints one line of JSON: {\"event\":\"ready\",\"listen\":\"h
 const WORKER_SETTINGS: [&str; 5] =
     ["OSS_CALLBACK_STORE", "OSS_CALLBACK_RULES", "OSS_CALLBACK_LOG", "OSS_ENDPOINT", "OSS_REGION"];
 
+/// The settings of `reconcile` that have a flag.
+#[cfg(feature = "server")]
+const RECONCILE_SETTINGS: [&str; 7] = [
+    "OSS_CALLBACK_STORE",
+    "OSS_CALLBACK_RULES",
+    "OSS_CALLBACK_LOG",
+    "OSS_CALLBACK_BUCKETS",
+    "OSS_CALLBACK_LISTEN",
+    "OSS_ENDPOINT",
+    "OSS_REGION",
+];
+
 fn command() -> Command {
-    Command::new("oss-callback")
+    let command = Command::new("oss-callback")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Receives Alibaba Cloud OSS upload callbacks: proves each one, records the object, makes its thumbnails.")
         .after_help(
@@ -72,7 +86,10 @@ fn command() -> Command {
                 .after_help(WORKER_HELP)
                 .args(setting_arguments(&WORKER_SETTINGS)),
         )
-        .subcommand(verbs::records_command().args(setting_arguments(&["OSS_CALLBACK_STORE", "OSS_CALLBACK_LISTEN"])))
+        .subcommand(verbs::records_command().args(setting_arguments(&["OSS_CALLBACK_STORE", "OSS_CALLBACK_LISTEN"])));
+    #[cfg(feature = "server")]
+    let command = command.subcommand(verbs::reconcile::command().args(setting_arguments(&RECONCILE_SETTINGS)));
+    command
 }
 
 fn settings(command: Command) -> Command {

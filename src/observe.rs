@@ -135,6 +135,9 @@ impl Observer {
 
     /// What is to be done with an object of which this is known.
     fn plan(&self, key: &RecordKey, facts: &Facts, upload: Option<&Upload>, work: &Work) -> Plan {
+        if facts.own_output {
+            return Plan::Skip(Reason::OwnOutput);
+        }
         let size = facts.size.unwrap_or_default();
         match self.rules.action(&key.bucket, &key.object, facts.mime.as_deref(), size) {
             Action::Skip(reason) => Plan::Skip(reason),

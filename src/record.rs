@@ -248,6 +248,8 @@ pub struct Facts {
     pub version_id: Option<String>,
     /// CRC-64 of the content.
     pub crc64: Option<u64>,
+    /// Whether the object is marked as made by us, wherever it lies: a thumbnail of it would be one of a thumbnail.
+    pub own_output: bool,
     /// Whether OSS itself said so, asked with our own credentials.
     pub confirmed: bool,
 }

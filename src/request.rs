@@ -86,6 +86,21 @@ pub enum Body {
     Broken(&'static str),
 }
 
+impl Body {
+    /// All of it, if it arrived.
+    ///
+    /// # Errors
+    /// [`Failure::BodyTooLarge`], [`Failure::Timeout`] or [`Failure::BadBody`].
+    pub fn whole(self, budget_ms: u128) -> Result<Bytes, Failure> {
+        match self {
+            Self::Whole(body) if body.len() <= BODY_LIMIT => Ok(body),
+            Self::Whole(_) | Self::TooLarge => Err(Failure::BodyTooLarge { limit: BODY_LIMIT }),
+            Self::TooSlow => Err(Failure::Timeout { budget_ms }),
+            Self::Broken(problem) => Err(Failure::BadBody { problem: problem.to_owned() }),
+        }
+    }
+}
+
 impl fmt::Debug for Body {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -215,12 +230,7 @@ impl SignedRequest {
     /// # Errors
     /// The first of these that fails.
     pub fn receive(incoming: Incoming, candidates: Vec<Vec<u8>>, budget_ms: u128) -> Result<Self, Failure> {
-        let body = match incoming.body {
-            Body::Whole(body) if body.len() <= BODY_LIMIT => body,
-            Body::Whole(_) | Body::TooLarge => return Err(Failure::BodyTooLarge { limit: BODY_LIMIT }),
-            Body::TooSlow => return Err(Failure::Timeout { budget_ms }),
-            Body::Broken(problem) => return Err(Failure::BadBody { problem: problem.to_owned() }),
-        };
+        let body = incoming.body.whole(budget_ms)?;
         let headers = &incoming.headers;
         let authorization = required(headers, &AUTHORIZATION, "authorization")?;
         let key_url = required(headers, &KEY_URL, "x-oss-pub-key-url")?;

@@ -18,6 +18,8 @@ pub enum Route {
     Callback(Vec<Vec<u8>>),
     /// The records; what of them is judged after the token.
     Records,
+    /// A run that reconciles: started or joined, or looked at.
+    Reconcile,
 }
 
 impl Route {
@@ -28,6 +30,14 @@ impl Route {
     pub fn of(incoming: &Incoming, paths: &CallbackPaths, with_reading: bool) -> Result<Self, Failure> {
         if let Some(candidates) = paths.candidates(&incoming.path) {
             return allow(incoming, &Method::POST, "POST").map(|()| Self::Callback(candidates));
+        }
+        if incoming.path.without_stage() == "/reconcile" {
+            let allowed = [Method::POST, Method::GET].contains(&incoming.method);
+            return match (with_reading, allowed) {
+                (false, _) => Err(Failure::NoReading),
+                (true, true) => Ok(Self::Reconcile),
+                (true, false) => Err(Failure::MethodNotAllowed { allowed: "GET, POST" }),
+            };
         }
         match below_records(incoming) {
             Some(_) if with_reading => allow(incoming, &Method::GET, "GET").map(|()| Self::Records),

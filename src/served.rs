@@ -1,4 +1,4 @@
-//! The records of a running server, read over its own routes: for commands that find the embedded store in its hands.
+//! A running server, asked over its own routes: for commands that find the embedded store in its hands.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, HOST};
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
+#[cfg(feature = "server")]
+use crate::reconcile::{self, runs::Run};
 use crate::record::{Record, RecordKey};
 use crate::records::{Page, Query};
 
@@ -74,32 +76,73 @@ impl ServedRecords {
         self.ask(&pairs).await?.ok_or_else(|| self.failed("has no read routes; start it with OSS_CALLBACK_API_TOKEN"))
     }
 
+    /// Starts a run that reconciles, or joins the one that is asked the same.
+    ///
+    /// # Errors
+    /// If the server does not answer, or does not reconcile.
+    #[cfg(feature = "server")]
+    pub async fn reconcile(&self, request: &reconcile::Request) -> Result<Run, ServedError> {
+        let body = serde_json::to_vec(request).map_err(|error| self.failed(error))?;
+        self.run(Method::POST, body.into()).await
+    }
+
+    /// How the latest run goes, or went.
+    ///
+    /// # Errors
+    /// If the server does not answer, or has none.
+    #[cfg(feature = "server")]
+    pub async fn reconciling(&self) -> Result<Run, ServedError> {
+        self.run(Method::GET, Bytes::new()).await
+    }
+
+    #[cfg(feature = "server")]
+    async fn run(&self, method: Method, body: Bytes) -> Result<Run, ServedError> {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            run: Option<Run>,
+        }
+        let answer: Option<Answer> = self.request(method, "/reconcile", body).await?;
+        answer.and_then(|answer| answer.run).ok_or_else(|| self.failed("has no run that reconciles; was it restarted?"))
+    }
+
     /// The answer to `GET /records` with this query; `None` for 404.
     async fn ask<T: DeserializeOwned>(&self, query: &[(&str, &str)]) -> Result<Option<T>, ServedError> {
         let query = serde_urlencoded::to_string(query).map_err(|error| self.failed(error))?;
-        let (status, body) = tokio::time::timeout(TIME, self.fetch(&format!("/records?{query}")))
+        self.request(Method::GET, &format!("/records?{query}"), Bytes::new()).await
+    }
+
+    /// The answer to a request; `None` for 404.
+    async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<Option<T>, ServedError> {
+        let (status, body) = tokio::time::timeout(TIME, self.fetch(method, target, body))
             .await
             .map_err(|_| self.failed("does not answer"))??;
         match status {
             StatusCode::OK => serde_json::from_slice(&body)
                 .map(Some)
-                .map_err(|error| self.failed(format!("sent no records: {error}"))),
+                .map_err(|error| self.failed(format!("sent an answer that cannot be read: {error}"))),
             StatusCode::NOT_FOUND => Ok(None),
             StatusCode::UNAUTHORIZED => Err(self.failed("does not take this OSS_CALLBACK_API_TOKEN")),
-            status => Err(self.failed(format!("answered {status}"))),
+            status => Err(self.failed(format!("answered {status}{}", reason(&body)))),
         }
     }
 
-    async fn fetch(&self, target: &str) -> Result<(StatusCode, Bytes), ServedError> {
+    async fn fetch(&self, method: Method, target: &str, body: Bytes) -> Result<(StatusCode, Bytes), ServedError> {
         let stream = TcpStream::connect(self.address).await.map_err(|error| self.failed(error))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(error))?;
         tokio::spawn(connection);
-        let request = Request::get(target)
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
             .header(HOST, self.address.to_string())
             .header(CONNECTION, "close")
             .header(AUTHORIZATION, format!("Bearer {}", self.api_token))
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(body))
             .map_err(|error| self.failed(error))?;
         let answer = sender.send_request(request).await.map_err(|error| self.failed(error))?;
         let status = answer.status();
@@ -111,4 +154,13 @@ impl ServedRecords {
     fn failed(&self, problem: impl fmt::Display) -> ServedError {
         ServedError { address: self.address, problem: problem.to_string() }
     }
+}
+
+/// What the server says of a failure.
+fn reason(body: &[u8]) -> String {
+    let answer: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    answer
+        .pointer("/error/message")
+        .and_then(|message| message.as_str())
+        .map_or_else(String::new, |message| format!(": {message}"))
 }

@@ -62,11 +62,22 @@ impl Server {
     /// Answers, and does the work that is left over, until `stop` is done; then finishes the answers and the work in hand.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
+        let app = Arc::clone(&self.app);
         let pool = self.app.pool().cloned().map(|worker| {
             tokio::spawn(async move {
-                // Dropping the other end stops it too.
-                let stopped = async { drop(stopped.await) };
+                let stopped = async {
+                    // Dropping the other end stops it too.
+                    drop(stopped.await);
+                    if let Some(runs) = app.runs() {
+                        runs.stop();
+                    }
+                };
                 worker.run(stopped).await;
+                if let Some(runs) = app.runs()
+                    && tokio::time::timeout(STOP_TIMEOUT, runs.ended()).await.is_err()
+                {
+                    tracing::warn!("stopped while reconciling; the next run goes on from its last checkpoint");
+                }
             })
         });
         // Both at once: whoever asks us to stop may not wait for one after the other.

@@ -50,6 +50,11 @@ impl AllowList {
         self.0.iter().all(|allowed| allowed.bucket == first.bucket).then_some(first.bucket.as_str())
     }
 
+    /// Whether every object of `bucket` whose key begins with `prefix` is in the list.
+    pub fn covers(&self, bucket: &str, prefix: &str) -> bool {
+        self.0.iter().any(|allowed| allowed.bucket == bucket && prefix.starts_with(&allowed.prefix))
+    }
+
     fn admits(&self, key: &RecordKey) -> bool {
         self.0.iter().any(|allowed| allowed.bucket == key.bucket && key.object.starts_with(&allowed.prefix))
     }
@@ -109,6 +114,7 @@ impl Admitted {
             last_modified: None,
             version_id: None,
             crc64: self.callback.crc64,
+            own_output: false,
             confirmed: false,
         }
     }

@@ -14,6 +14,9 @@ use oss_callback::records::{Page, Query, Records};
 use oss_callback::served::ServedRecords;
 use oss_callback::wire::{self, WireError};
 
+#[cfg(feature = "server")]
+pub(crate) mod reconcile;
+
 /// What a verb ends with when it fails: a sentence for whoever started it.
 pub(crate) type Failed = Box<dyn std::error::Error>;
 
@@ -28,11 +31,14 @@ const TRY_LATER: u8 = 75;
 
 /// How the program ends with this failure.
 pub(crate) fn exit_code(error: &Failed) -> ExitCode {
-    match error.downcast_ref() {
-        Some(WireError::StoreInUse(_)) => ExitCode::from(TRY_LATER),
-        _ => ExitCode::FAILURE,
-    }
+    let try_later = matches!(error.downcast_ref(), Some(WireError::StoreInUse(_))) || error.is::<NotAll>();
+    if try_later { ExitCode::from(TRY_LATER) } else { ExitCode::FAILURE }
 }
+
+/// Not everything was done, though nothing is wrong with how it was asked for: what is left, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotAll(String);
 
 /// `serve`
 pub(crate) fn serve(source: &Source<'_>) -> Result<(), Failed> {
@@ -170,6 +176,15 @@ pub(crate) fn records(source: &Source<'_>, given: &ArgMatches) -> Result<(), Fai
     })
 }
 
+/// What to do about a store that another process holds.
+fn held_by_a_server(held: &str, config: &StoreConfig) -> WireError {
+    WireError::StoreInUse(format!(
+        "{held}. To ask the server that holds it, set OSS_CALLBACK_API_TOKEN as for the server, and OSS_CALLBACK_LISTEN to \
+         its address (now {})",
+        config.listen
+    ))
+}
+
 /// Where records are read: the store itself, or the server that holds it.
 enum Reader {
     Store(Arc<dyn Records>),
@@ -188,12 +203,7 @@ impl Reader {
             Ok(store) => Ok(Self::Store(store)),
             Err(WireError::StoreInUse(held)) => match &config.api_token {
                 Some(token) => Ok(Self::Server(ServedRecords::new(config.listen, token))),
-                None => Err(format!(
-                    "{held}. To ask the server that holds it, set OSS_CALLBACK_API_TOKEN as for the server, and \
-                     OSS_CALLBACK_LISTEN to its address (now {})",
-                    config.listen
-                )
-                .into()),
+                None => Err(held_by_a_server(&held, config).into()),
             },
             Err(error) => Err(error.into()),
         }

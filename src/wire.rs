@@ -1,5 +1,6 @@
 //! From settings to the function: the only file that names adapters.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::keys::TrustedKeys;
 use crate::media::Rules;
 use crate::objects::Objects;
 use crate::objects::oss::{Oss, OssSettings};
+use crate::reconcile::Reconciler;
 use crate::records::Records;
 use crate::worker::Worker;
 
@@ -43,6 +45,7 @@ pub fn app(config: Config) -> Result<App, WireError> {
     let keys = config.keys.iter().fold(TrustedKeys::published()?, |keys, (url, key)| keys.with(url, key));
     warn_of(&config.rules);
     let records = records(&config.store, config.budget)?;
+    let checkpoints = checkpoints(&config.store).map(|directory| (directory, config.store.to_string()));
     let objects = config.oss.map(|oss| objects(oss, config.budget));
     Ok(App::new(Parts {
         paths: config.paths,
@@ -55,6 +58,7 @@ pub fn app(config: Config) -> Result<App, WireError> {
         budget: config.budget,
         concurrency: config.concurrency,
         works_after_answer: config.purpose == Purpose::Server,
+        checkpoints,
     }))
 }
 
@@ -66,6 +70,26 @@ pub fn worker(config: WorkerConfig) -> Result<Arc<Worker>, WireError> {
     warn_of(&config.rules);
     let records = records(&config.store, WORKER_BUDGET)?;
     Ok(Arc::new(Worker::new(objects(config.oss, WORKER_BUDGET), records, Arc::new(config.rules))))
+}
+
+/// Puts together what reconciles without a server.
+///
+/// # Errors
+/// If the store cannot be opened, or this build lacks it.
+pub fn reconciler(config: WorkerConfig) -> Result<Reconciler, WireError> {
+    warn_of(&config.rules);
+    let records = records(&config.store, WORKER_BUDGET)?;
+    let (objects, rules) = (objects(config.oss, WORKER_BUDGET), Arc::new(config.rules));
+    let worker = Worker::new(Arc::clone(&objects), Arc::clone(&records), Arc::clone(&rules));
+    Ok(Reconciler::new(objects, records, rules, Arc::new(worker)))
+}
+
+/// Where checkpoints are kept beside the store, if it has a place of its own on this machine.
+pub fn checkpoints(store: &Store) -> Option<PathBuf> {
+    match store {
+        Store::Embedded(directory) => Some(directory.clone()),
+        Store::DynamoDb(_) => None,
+    }
 }
 
 fn warn_of(rules: &Rules) {

@@ -146,6 +146,14 @@ impl Worker {
         Self { objects, records, rules, observer, decoding, woken: Notify::new() }
     }
 
+    /// The same worker over other ports: it decodes within the same limit.
+    #[must_use]
+    pub fn over(&self, objects: Arc<dyn Objects>, records: Arc<dyn Records>) -> Self {
+        let rules = Arc::clone(&self.rules);
+        let observer = Observer::new(Arc::clone(&records), Some(Arc::clone(&objects)), Arc::clone(&rules));
+        Self { objects, records, rules, observer, decoding: Arc::clone(&self.decoding), woken: Notify::new() }
+    }
+
     /// A lease for a new piece of work, from now.
     pub fn lease() -> Lease {
         let mut owner = [0; 16];
@@ -278,22 +286,53 @@ impl Worker {
                     _ => return Ok(()),
                 },
             };
-            if !standing.is_leased_by(&owner) {
+            if !standing.is_leased_by(&owner) || !self.work_again(standing, &owner).await? {
                 return Ok(());
-            }
-            let done = self.work(standing, &owner).await?;
-            match done.reason {
-                Some(Reason::ObjectChanged) if done.state == State::Received => {
-                    // The question is new: which version is there now?
-                    self.observer.observe(key, None, &Work::Leave).await?;
-                }
-                Some(reason @ (Reason::OssUnavailable | Reason::OssForbidden)) if done.state == State::Received => {
-                    return Err(AttendError::Oss(reason.as_str()));
-                }
-                _ => return Ok(()),
             }
         }
         Ok(())
+    }
+
+    /// Does the work on a record whose lease `owner` holds; true if there is another version to look after now.
+    async fn work_again(&self, record: Record, owner: &str) -> Result<bool, AttendError> {
+        let key = record.key();
+        let done = self.work(record, owner).await?;
+        match done.reason {
+            Some(Reason::ObjectChanged) if done.state == State::Received => {
+                // The question is new: which version is there now?
+                self.observer.observe(&key, None, &Work::Leave).await?;
+                Ok(true)
+            }
+            Some(reason @ (Reason::OssUnavailable | Reason::OssForbidden)) if done.state == State::Received => {
+                Err(AttendError::Oss(reason.as_str()))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Brings a record up to what OSS says now, due or not, and does the work that is due on it. `again`: work that had ended
+    /// is begun anew. The record as it then stands; nothing where there is neither object nor record.
+    ///
+    /// # Errors
+    /// If the store or OSS cannot be asked. What is wrong with the object itself is written into its record.
+    pub async fn repair(&self, key: &RecordKey, again: bool) -> Result<Option<Record>, AttendError> {
+        let lease = Self::lease();
+        let owner = lease.owner.clone();
+        match self.observer.observe(key, None, &Work::Begin(lease, Duration::MAX)).await?.0 {
+            Observed::Unasked(reason) => return Err(AttendError::Oss(reason.as_str())),
+            Observed::Known(record) if record.is_leased_by(&owner) => {
+                self.work_again(record, &owner).await?;
+            }
+            Observed::Known(record) if again => {
+                if let Some(next) = record.again(Timestamp::now()) {
+                    // Whoever was faster knew better.
+                    self.records.put(&next, Some(record.version())).await?;
+                }
+            }
+            _ => {}
+        }
+        self.attend(key).await?;
+        Ok(self.records.get(key).await?)
     }
 
     /// Does the work on a record whose lease `owner` holds, and returns the record as it then stands.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Each file (or folder) with all that it uses. A line may only name lines above it, so arrows run one way.
-const USES: [(&str, &[&str]); 24] = [
+const USES: [(&str, &[&str]); 25] = [
     // words
     ("error", &[]),
     ("record", &[]),
@@ -28,6 +28,7 @@ const USES: [(&str, &[&str]); 24] = [
     ("route", &["error", "record", "records", "request"]),
     ("observe", &["media", "objects", "record", "records", "thumbnail", "trust"]),
     ("worker", &["media", "objects", "observe", "record", "records", "thumbnail"]),
+    ("reconcile", &["media", "objects", "record", "records", "worker"]),
     // spine
     (
         "app",
@@ -37,6 +38,7 @@ const USES: [(&str, &[&str]); 24] = [
             "media",
             "objects",
             "observe",
+            "reconcile",
             "record",
             "records",
             "reply",
@@ -50,12 +52,12 @@ const USES: [(&str, &[&str]); 24] = [
     // wiring
     ("config", &["error", "media", "request", "signature", "trust"]),
     ("log", &["config"]),
-    ("wire", &["app", "config", "keys", "media", "objects", "records", "signature", "worker"]),
+    ("wire", &["app", "config", "keys", "media", "objects", "reconcile", "records", "signature", "worker"]),
     // edges
     ("lambda", &["app", "error", "record", "reply", "request", "worker"]),
     ("server", &["app", "error", "reply", "request"]),
-    ("served", &["record", "records"]),
-    ("verbs", &["app", "config", "lambda", "record", "records", "served", "server", "wire"]),
+    ("served", &["reconcile", "record", "records"]),
+    ("verbs", &["app", "config", "lambda", "reconcile", "record", "records", "served", "server", "wire"]),
     ("main", &["config", "log"]),
 ];
 

@@ -68,6 +68,40 @@ async fn what_was_put_is_described_by_head_and_returned_by_get() {
 }
 
 #[tokio::test]
+async fn a_listing_names_each_object_once_in_order_and_says_of_it_what_head_says() {
+    let store = Store::start().await;
+    let client = store.client(|_| {});
+    let keys = ["ü 你+&=?#%25%", "a/b", "a/b+c", "a/b c", "a/<&>\"'", "a/\u{1}", "a//", "b", "~-._!*()"];
+    for object in keys {
+        stored(&client, object, b"hello").await;
+    }
+    let mut sorted = keys;
+    sorted.sort_unstable();
+    for (prefix, after) in
+        [("", None), ("a/", None), ("a/b ", None), ("", Some("a/b+c")), ("a/", Some("a/b c")), ("z", None)]
+    {
+        let listing = client.list("examplebucket", prefix, after).await.unwrap();
+        let wanted = sorted.iter().filter(|key| key.starts_with(prefix) && after.is_none_or(|after| **key > after));
+        let listed: Vec<&str> = listing.objects.iter().map(|listed| listed.object.as_str()).collect();
+        assert_eq!((listed, listing.more), (wanted.copied().collect(), false), "{prefix:?} {after:?}");
+        for listed in &listing.objects {
+            let head = client.head(&key(&listed.object)).await.unwrap();
+            let facts = listed.facts();
+            assert_eq!((facts.etag, facts.size, facts.last_modified), (head.etag, head.size, head.last_modified));
+        }
+    }
+    let missing = client.list("otherbucket", "", None).await;
+    assert!(matches!(&missing, Err(ObjectsError::Unavailable(why)) if why.contains("otherbucket")), "{missing:?}");
+}
+
+#[tokio::test]
+async fn what_we_store_bears_our_mark() {
+    let store = Store::start().await;
+    let client = store.client(|_| {});
+    assert!(stored(&client, "ours", b"hello").await.own_output);
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let store = Store::start().await;
     let client = store.client(|_| {});
@@ -99,6 +133,10 @@ async fn wrong_credentials_are_forbidden_and_not_missing() {
     let client = store.client(|settings| settings.access_key_secret = "wrong".to_owned());
     assert!(matches!(client.head(&key("o")).await, Err(ObjectsError::Forbidden(_))));
     assert!(matches!(client.put(&key("o"), "text/plain", Bytes::new()).await, Err(ObjectsError::Forbidden(_))));
+    let Err(ObjectsError::Forbidden(why)) = client.list("examplebucket", "", None).await else {
+        panic!("not forbidden")
+    };
+    assert!(why.contains("oss:ListObjects"), "{why}");
 }
 
 #[tokio::test]
@@ -106,6 +144,7 @@ async fn temporary_credentials_are_signed_with_their_token() {
     let store = Store::start().await;
     let client = store.client(|settings| settings.session_token = Some("token".to_owned()));
     stored(&client, "o", b"x").await;
+    assert_eq!(client.list("examplebucket", "", None).await.unwrap().objects.len(), 1);
 }
 
 #[tokio::test]
@@ -119,5 +158,7 @@ async fn an_oss_that_is_out_of_reach_or_never_answers_is_unavailable() {
             settings.request_timeout = Duration::from_millis(200);
         });
         assert!(matches!(client.head(&key("o")).await, Err(ObjectsError::Unavailable(_))), "{endpoint}");
+        let listed = client.list("examplebucket", "", None).await;
+        assert!(matches!(listed, Err(ObjectsError::Unavailable(_))), "{endpoint}: {listed:?}");
     }
 }

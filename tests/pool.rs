@@ -5,173 +5,20 @@
 
 mod support;
 
-use std::io::Cursor;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use image::{ImageFormat, RgbImage};
 use jiff::Timestamp;
-use oss_callback::app::App;
 use oss_callback::config::{Config, Purpose, Source};
 use oss_callback::lambda::work::{attend_batch, sweep};
 use oss_callback::record::{Facts, Lease, Plan, Reason, Record, RecordKey, State, Transition};
 use oss_callback::records::embedded::Embedded;
 use oss_callback::records::{Put, Records as _};
-use oss_callback::server::Server;
 use oss_callback::wire;
 use oss_callback::worker::Worker;
-use oss_standin::{Happened, Standin};
 use serde_json::{Value, json};
-use support::{API_TOKEN, Answer, Signed, send, settings};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-
-const BUCKET: &str = "examplebucket";
-
-/// The stand-in, open to everybody, and a folder for the records.
-struct World {
-    standin: Standin,
-    data: tempfile::TempDir,
-}
-
-/// A server over the records of the world.
-struct Running {
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    served: JoinHandle<()>,
-}
-
-impl World {
-    async fn new(faults: &[&str]) -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let mut builder = Standin::builder()
-            .bucket(BUCKET)
-            .anonymous(true)
-            .credentials("id", "secret")
-            .data(data.path().join("oss"))
-            .listen("127.0.0.1:0");
-        for fault in faults {
-            builder = builder.fault(fault.parse().unwrap());
-        }
-        Self { standin: builder.start().await.unwrap(), data }
-    }
-
-    fn records(&self) -> std::path::PathBuf {
-        self.data.path().join("records")
-    }
-
-    async fn serve(&self, more: &[(&str, &str)]) -> Running {
-        let endpoint = self.standin.endpoint();
-        let mut all = vec![
-            ("OSS_ENDPOINT", endpoint.as_str()),
-            ("OSS_REGION", "cn-hangzhou"),
-            ("OSS_ACCESS_KEY_ID", "id"),
-            ("OSS_ACCESS_KEY_SECRET", "secret"),
-        ];
-        all.extend(more);
-        Running::start(support::app(&settings(&self.records(), &all))).await
-    }
-
-    /// Stores an object without a callback; its ETag.
-    async fn put(&self, key: &str, mime: &str, bytes: &[u8]) -> String {
-        let head = format!(
-            "PUT /{BUCKET}/{key} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {mime}\r\nContent-Length: {}\r\n\r\n",
-            bytes.len()
-        );
-        let answer = send(self.standin.address(), &[head.as_bytes(), bytes].concat()).await;
-        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
-        answer.headers["etag"].trim_matches('"').to_owned()
-    }
-
-    async fn get(&self, key: &str) -> Answer {
-        let request = format!("GET /{BUCKET}/{key} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        send(self.standin.address(), request.as_bytes()).await
-    }
-
-    fn count(&self, wanted: &str) -> usize {
-        let is = |happened: &Happened| matches!(happened, Happened::Request { operation: Some(operation), .. } if operation == wanted);
-        self.standin.journal().events().iter().filter(|event| is(&event.happened)).count()
-    }
-
-    /// Waits until this operation was asked for so many times.
-    async fn until_asked(&self, operation: &str, times: usize) {
-        let mut last = 0;
-        let waiting = async {
-            while self.count(operation) < times {
-                last = self.standin.journal().wait_for_newer(last).await.last().unwrap().number;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("OSS is asked");
-    }
-
-    /// Writes a record behind the back of every server.
-    async fn write(&self, record: &Record) {
-        let records = Embedded::open(&self.records()).unwrap();
-        assert_eq!(records.put(record, None).await.unwrap(), Put::Stored);
-    }
-
-    /// The record as it stands when no server runs.
-    async fn left(&self, key: &str) -> Record {
-        Embedded::open(&self.records()).unwrap().get(&RecordKey::new(BUCKET, key)).await.unwrap().unwrap()
-    }
-
-    async fn assert_has_thumbnails(&self, record: &Value) {
-        let thumbnails = record["thumbnails"].as_array().unwrap();
-        assert_eq!(thumbnails.len(), 2, "{record}");
-        for thumbnail in thumbnails {
-            assert_eq!(self.get(thumbnail["key"].as_str().unwrap()).await.status, 200, "{thumbnail}");
-        }
-    }
-}
-
-impl Running {
-    async fn start(app: Arc<App>) -> Self {
-        let server = Server::bind("127.0.0.1:0".parse().unwrap(), app).await.unwrap();
-        let address = server.address().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(server.serve(async { drop(stopped.await) }));
-        Self { address, stop, served }
-    }
-
-    async fn callback(&self, body: &str) -> Answer {
-        send(self.address, &Signed::form(&format!("bucket={BUCKET}&{body}")).bytes()).await
-    }
-
-    async fn record(&self, key: &str) -> Value {
-        let request = format!(
-            "GET /records/{BUCKET}/{key} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {API_TOKEN}\r\n\r\n"
-        );
-        send(self.address, request.as_bytes()).await.json()
-    }
-
-    /// Waits until a record is in this state.
-    async fn until(&self, key: &str, state: &str) -> Value {
-        let mut record = Value::Null;
-        for _ in 0..600 {
-            record = self.record(key).await;
-            if record["state"] == state {
-                return record;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("not {state}, but {record}");
-    }
-
-    /// Stops it and waits for the end of all that it had in hand.
-    async fn stop(self) {
-        drop(self.stop);
-        self.served.await.unwrap();
-    }
-}
-
-fn png() -> Vec<u8> {
-    let mut bytes = Cursor::new(Vec::new());
-    RgbImage::from_fn(900, 600, |x, y| image::Rgb([x as u8, y as u8, 7]))
-        .write_to(&mut bytes, ImageFormat::Png)
-        .unwrap();
-    bytes.into_inner()
-}
+use support::settings;
+use support::world::{BUCKET, World, png};
 
 /// A record of this picture under a lease, as a process leaves it that is killed at work.
 fn leased(key: &str, etag: &str, bytes: &[u8], until: Timestamp) -> Record {
@@ -182,6 +29,7 @@ fn leased(key: &str, etag: &str, bytes: &[u8], until: Timestamp) -> Record {
         last_modified: None,
         version_id: None,
         crc64: None,
+        own_output: false,
         confirmed: true,
     };
     let lease = Lease { owner: "killed".to_owned(), until };

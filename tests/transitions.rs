@@ -77,6 +77,7 @@ fn facts() -> impl Strategy<Value = Facts> {
         last_modified,
         version_id: None,
         crc64: None,
+        own_output: false,
         confirmed,
     })
 }
@@ -333,7 +334,7 @@ proptest! {
 
     #[test]
     fn pauses_grow_up_to_an_hour_and_do_not_keep_in_step(attempts in 0..9_u32, deferrals in 0..30_u32, random: u32) {
-        let record = written(None, &Facts { etag: None, size: None, mime: None, last_modified: None, version_id: None, crc64: None, confirmed: true }, None, &Plan::Leave, at(0)).unwrap();
+        let record = written(None, &Facts { etag: None, size: None, mime: None, last_modified: None, version_id: None, crc64: None, own_output: false, confirmed: true }, None, &Plan::Leave, at(0)).unwrap();
         let pause = |record: &Record, random| record.next_try(at(0), random).as_second();
         let record = Record { attempts, deferrals, ..record };
         let longer = Record { deferrals: deferrals + 1, ..record.clone() };

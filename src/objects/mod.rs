@@ -5,8 +5,11 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use jiff::Timestamp;
+
 use crate::record::{Facts, RecordKey};
 
+mod listing;
 pub mod oss;
 
 /// Why OSS did not give what was asked for.
@@ -32,12 +35,53 @@ pub enum ObjectsError {
     Unavailable(String),
 }
 
+/// One object of a listing: less than `head` says, for a thousand at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Object key.
+    pub object: String,
+    /// ETag without quotes, upper case.
+    pub etag: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Last-Modified, to the second, as `head` gives it.
+    pub last_modified: Option<Timestamp>,
+}
+
+impl Listed {
+    /// What the listing says of the object. Its type is not in it.
+    pub fn facts(&self) -> Facts {
+        Facts {
+            etag: Some(self.etag.clone()),
+            size: Some(self.size),
+            mime: None,
+            last_modified: self.last_modified,
+            version_id: None,
+            crc64: None,
+            own_output: false,
+            confirmed: true,
+        }
+    }
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The objects, in byte order of their keys.
+    pub objects: Vec<Listed>,
+    /// Whether there are more behind the last one.
+    pub more: bool,
+}
+
 /// OSS, asked with the function's own credentials.
 ///
 /// # Contract
 ///
 /// * OSS is strongly consistent: what `head` says was true at some moment between the call and its return.
 /// * `get` returns the bytes of exactly the version named by the ETag, or [`ObjectsError::Changed`].
+/// * `list` returns up to a thousand objects behind `after` in byte order, each once, so that going on behind the last one
+///   visits every object that is there all the while. A bucket that does not exist is [`ObjectsError::Unavailable`], never an
+///   empty listing: what is not listed is taken for deleted.
 /// * `put` stores all the bytes or nothing; repeating it with the same bytes is harmless.
 /// * Every call ends within the adapter's own time-out; [`ObjectsError::Unavailable`] then leaves open whether a `put` took
 ///   effect.
@@ -55,7 +99,13 @@ pub trait Objects: fmt::Debug + Send + Sync + 'static {
     /// See [`ObjectsError`].
     async fn get(&self, key: &RecordKey, etag: &str, limit: u64) -> Result<Bytes, ObjectsError>;
 
-    /// Stores an object.
+    /// The objects of a bucket whose keys begin with `prefix` and come after `after`.
+    ///
+    /// # Errors
+    /// See [`ObjectsError`].
+    async fn list(&self, bucket: &str, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError>;
+
+    /// Stores an object that was made by us, and says so in its metadata: see [`Facts::own_output`].
     ///
     /// # Errors
     /// See [`ObjectsError`].

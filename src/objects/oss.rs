@@ -20,8 +20,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqsign_aliyun_oss::{Credential, RequestSigner, SigningVersion};
 use reqsign_core::{Context, SignRequest as _};
 
-use super::{Objects, ObjectsError};
+use super::listing::parse;
+use super::{Listing, Objects, ObjectsError};
 use crate::record::{Facts, RecordKey};
+
+/// The mark of what we made, on the object itself, and what it says.
+const MADE_BY: HeaderName = HeaderName::from_static("x-oss-meta-made-by");
+const US: &str = "oss-callback";
 
 const VERSION_ID: HeaderName = HeaderName::from_static("x-oss-version-id");
 const CRC64: HeaderName = HeaderName::from_static("x-oss-hash-crc64ecma");
@@ -30,6 +35,15 @@ const ERROR: HeaderName = HeaderName::from_static("x-oss-err");
 
 /// Unreserved characters and the slash stand for themselves in the path of an object, as OSS signs it.
 const KEY: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// In a query only the unreserved characters stand for themselves.
+const QUERY: AsciiSet = KEY.add(b'/');
+
+/// Protocol: the most objects that one page of a listing can hold.
+const LISTED_PER_PAGE: usize = 1000;
+
+/// The most bytes of a page of a listing: so many keys of 1,023 bytes, each byte escaped, and what stands around them.
+const LISTING_LIMIT: usize = 8 * 1024 * 1024;
 
 /// Where OSS is and who we are.
 #[derive(Clone)]
@@ -114,14 +128,15 @@ impl Oss {
         Self { settings, addressing, credential, client }
     }
 
-    fn uri(&self, key: &RecordKey) -> Result<Uri, http::Error> {
+    /// The address of an object, or, with an empty key and a query, of its bucket.
+    fn uri(&self, key: &RecordKey, query: &str) -> Result<Uri, http::Error> {
         let authority = self.settings.endpoint.authority().map(http::uri::Authority::as_str).unwrap_or_default();
         let object = utf8_percent_encode(&key.object, &KEY);
         let uri = Uri::builder().scheme(self.settings.endpoint.scheme_str().unwrap_or("https"));
         match self.addressing {
-            Addressing::Path => uri.authority(authority).path_and_query(format!("/{}/{object}", key.bucket)),
+            Addressing::Path => uri.authority(authority).path_and_query(format!("/{}/{object}{query}", key.bucket)),
             Addressing::VirtualHosted => {
-                uri.authority(format!("{}.{authority}", key.bucket)).path_and_query(format!("/{object}"))
+                uri.authority(format!("{}.{authority}", key.bucket)).path_and_query(format!("/{object}{query}"))
             }
         }
         .build()
@@ -131,14 +146,14 @@ impl Oss {
     async fn send(
         &self,
         method: Method,
-        key: &RecordKey,
+        (key, query): (&RecordKey, &str),
         signed: HeaderMap,
         unsigned: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Incoming>, ObjectsError> {
         let malformed =
             |error: &dyn fmt::Display| ObjectsError::Unavailable(format!("no request can be made: {error}"));
-        let uri = self.uri(key).map_err(|error| malformed(&error))?;
+        let uri = self.uri(key, query).map_err(|error| malformed(&error))?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -195,8 +210,8 @@ fn failure(status: StatusCode, headers: &HeaderMap) -> Option<ObjectsError> {
         StatusCode::NOT_FOUND => Some(ObjectsError::NotFound),
         StatusCode::PRECONDITION_FAILED => Some(ObjectsError::Changed),
         StatusCode::FORBIDDEN => Some(ObjectsError::Forbidden(format!(
-            "status 403, {code}; check OSS_ACCESS_KEY_ID and its secret, OSS_REGION, and the rights oss:GetObject and \
-             oss:PutObject"
+            "status 403, {code}; check OSS_ACCESS_KEY_ID and its secret, OSS_REGION, and the rights oss:GetObject, \
+             oss:PutObject and, to reconcile, oss:ListObjects"
         ))),
         status => Some(ObjectsError::Unavailable(format!("status {}, {code}", status.as_u16()))),
     }
@@ -226,6 +241,7 @@ fn facts(headers: &HeaderMap) -> Result<Facts, ObjectsError> {
         last_modified: modified.and_then(|time| Timestamp::try_from(time).ok()),
         version_id: text(headers, &VERSION_ID),
         crc64: text(headers, &CRC64).and_then(|crc| crc.parse().ok()),
+        own_output: headers.get(MADE_BY).is_some_and(|value| value == US),
         confirmed: true,
     })
 }
@@ -234,7 +250,7 @@ fn facts(headers: &HeaderMap) -> Result<Facts, ObjectsError> {
 impl Objects for Oss {
     async fn head(&self, key: &RecordKey) -> Result<Facts, ObjectsError> {
         self.in_time(self.settings.request_timeout, async {
-            let answer = self.send(Method::HEAD, key, HeaderMap::new(), HeaderMap::new(), Bytes::new()).await?;
+            let answer = self.send(Method::HEAD, (key, ""), HeaderMap::new(), HeaderMap::new(), Bytes::new()).await?;
             failure(answer.status(), answer.headers()).map_or_else(|| facts(answer.headers()), Err)
         })
         .await
@@ -246,7 +262,7 @@ impl Objects for Oss {
             let mut condition = HeaderMap::new();
             let value = HeaderValue::from_str(&format!("\"{etag}\"")).map_err(|_| ObjectsError::Changed)?;
             condition.insert(IF_MATCH, value);
-            let answer = self.send(Method::GET, key, HeaderMap::new(), condition, Bytes::new()).await?;
+            let answer = self.send(Method::GET, (key, ""), HeaderMap::new(), condition, Bytes::new()).await?;
             if let Some(failure) = failure(answer.status(), answer.headers()) {
                 return Err(failure);
             }
@@ -260,13 +276,42 @@ impl Objects for Oss {
         .await
     }
 
+    async fn list(&self, bucket: &str, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError> {
+        let limit = u64::try_from(LISTING_LIMIT).unwrap_or(u64::MAX);
+        self.in_time(transfer_time(self.settings.request_timeout, limit), async {
+            let encoded = |value| utf8_percent_encode(value, &QUERY);
+            let after_parameter = after.map(|after| format!("&start-after={}", encoded(after))).unwrap_or_default();
+            let query = format!(
+                "?list-type=2&encoding-type=url&max-keys={LISTED_PER_PAGE}&prefix={}{after_parameter}",
+                encoded(prefix)
+            );
+            let of_bucket = RecordKey::new(bucket, "");
+            let answer =
+                self.send(Method::GET, (&of_bucket, &query), HeaderMap::new(), HeaderMap::new(), Bytes::new()).await?;
+            match failure(answer.status(), answer.headers()) {
+                // Whatever is not found here, it is not an object.
+                Some(ObjectsError::NotFound) => {
+                    return Err(ObjectsError::Unavailable(format!("there is no bucket {bucket} at this endpoint")));
+                }
+                Some(failure) => return Err(failure),
+                None => {}
+            }
+            let body = Limited::new(answer.into_body(), LISTING_LIMIT).collect().await;
+            let body = body.map_err(|error| ObjectsError::Unavailable(format!("the listing broke off: {error}")))?;
+            parse(&body.to_bytes(), prefix, after)
+                .map_err(|problem| ObjectsError::Unavailable(format!("the listing of {bucket} {problem}")))
+        })
+        .await
+    }
+
     async fn put(&self, key: &RecordKey, mime: &str, bytes: Bytes) -> Result<(), ObjectsError> {
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.in_time(transfer_time(self.settings.request_timeout, size), async {
             let mut headers = HeaderMap::new();
             let mime = HeaderValue::from_str(mime).unwrap_or(HeaderValue::from_static("application/octet-stream"));
             headers.insert(CONTENT_TYPE, mime);
-            let answer = self.send(Method::PUT, key, headers, HeaderMap::new(), bytes).await?;
+            headers.insert(MADE_BY, HeaderValue::from_static(US));
+            let answer = self.send(Method::PUT, (key, ""), headers, HeaderMap::new(), bytes).await?;
             failure(answer.status(), answer.headers()).map_or(Ok(()), Err)
         })
         .await
@@ -287,7 +332,7 @@ mod tests {
             session_token: None,
             request_timeout: Duration::from_secs(1),
         };
-        Oss::new(settings).uri(&RecordKey::new(bucket, object)).unwrap().to_string()
+        Oss::new(settings).uri(&RecordKey::new(bucket, object), "").unwrap().to_string()
     }
 
     #[test]

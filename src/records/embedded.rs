@@ -431,6 +431,7 @@ mod tests {
             last_modified: None,
             version_id: None,
             crc64: None,
+            own_output: false,
             confirmed: true,
         };
         let key = RecordKey::new("examplebucket", object);

@@ -27,6 +27,7 @@ pub(crate) fn seen(previous: Option<&Record>, key: &RecordKey, etag: &str) -> Re
         last_modified: None,
         version_id: None,
         crc64: None,
+        own_output: false,
         confirmed: true,
     };
     match Record::observe(previous, key, &facts, None, &Plan::Record, Timestamp::UNIX_EPOCH) {

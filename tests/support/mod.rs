@@ -23,6 +23,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+pub mod world;
+
 /// The URL that names the key of the tests.
 pub const TEST_KEY_URL: &str = "http://keys.test/callback.pem";
 /// The token for the read routes.
