@@ -204,12 +204,13 @@ impl App {
     /// The steps of a callback, in the order in which they may fail. Once the record is written nothing fails any more: what
     /// is not finished in time is answered as it stands.
     async fn callback(&self, incoming: Incoming, candidates: Vec<Vec<u8>>) -> Result<Answer, Failure> {
-        let _room = self.room.try_acquire().map_err(|_| Failure::Busy)?;
         let times = self.times(incoming.received);
         let signed = SignedRequest::receive(incoming, candidates, self.parts.budget.as_millis())?;
         let verified = verify(signed, self.parts.keys.as_ref())?;
         let callback = Callback::parse(verified, self.parts.rules.fields())?;
         let admitted = Admitted::judge(callback, &self.parts.buckets)?;
+        // Not before: who only pretends to be OSS takes no room from it, and is told so rather than to come again.
+        let _room = self.room.try_acquire().map_err(|_| Failure::Busy)?;
         let mut settled = self.settle(&admitted, times.work).await?;
         for _ in 0..ROUNDS {
             let Settled::Recorded(record, lease) = settled else { break };

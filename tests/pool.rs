@@ -17,8 +17,8 @@ use oss_callback::records::{Put, Records as _};
 use oss_callback::wire;
 use oss_callback::worker::Worker;
 use serde_json::{Value, json};
-use support::settings;
 use support::world::{BUCKET, World, png};
+use support::{Signed, send, settings};
 
 /// A record of this picture under a lease, as a process leaves it that is killed at work.
 fn leased(key: &str, etag: &str, bytes: &[u8], until: Timestamp) -> Record {
@@ -163,10 +163,10 @@ async fn a_picture_too_large_for_the_request_is_answered_at_once_and_made_afterw
     let record = server.until("huge.png", "ready").await;
     world.assert_has_thumbnails(&record).await;
     assert_eq!(record["attempts"], 1, "{record}");
-    // Nobody says that this one is large.
+    // Nobody says that this one is large, so it is begun within the request, though a busy machine may not end it there.
     world.put("plain.png", "image/png", &bytes).await;
     let answer = server.callback("object=plain.png&reqId=R&imageInfo.width=900&imageInfo.height=600").await;
-    assert_eq!(answer.json()["status"], "ready");
+    assert!(["ready", "processing"].contains(&answer.outcome().as_str()), "{}", answer.json());
     server.stop().await;
 }
 
@@ -181,6 +181,8 @@ async fn more_callbacks_than_are_taken_on_are_told_to_try_again() {
         server.callback("object=o.txt&reqId=S").await
     });
     assert_eq!((second.status, second.outcome().as_str()), (503, "busy"));
+    let forged = Signed::form(&format!("bucket={BUCKET}&object=forged.txt")).header("Authorization", Some("AAAA"));
+    assert_eq!(send(server.address, &forged.bytes()).await.outcome(), "signature_mismatch", "not told to come again");
     assert!(second.headers["retry-after"].parse::<u32>().is_ok(), "{:?}", second.headers);
     assert_eq!((first.status, first.outcome().as_str()), (200, "unverified"));
     assert_eq!(server.callback("object=o.txt&reqId=R").await.outcome(), "recorded", "there is room again");
