@@ -171,6 +171,7 @@ run_acceptance() {
     accept python tests/acceptance/sdk_rust.py
     accept python tests/acceptance/printed_examples.py
     accept python tests/acceptance/lambda_edge.py
+    accept python tests/acceptance/lambda_stream.py
 }
 
 # The count of all acceptance checks; fails if one of them did.
