@@ -22,7 +22,7 @@ pub const FLAGS: [(&str, &str); 11] = [
         "OSS_CALLBACK_PATH",
         "Path of callbackUrl as OSS calls it, stage included; a comma-separated list [default: /callback]",
     ),
-    ("OSS_CALLBACK_BUCKETS", "Allow-list, comma-separated, NAME or NAME/PREFIX; nothing starts without it"),
+    ("OSS_CALLBACK_BUCKETS", "Allow-list, comma-separated, NAME or NAME/PREFIX; nothing is served without it"),
     ("OSS_CALLBACK_KEYS", "Further trusted keys, comma-separated URL=PEMFILE pairs [default: the published key alone]"),
     (
         "OSS_CALLBACK_STORE",

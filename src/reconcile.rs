@@ -539,7 +539,7 @@ impl Run<'_> {
             Ok(_) | Err(_) => Finding::InDoubt,
         };
         let cost = match finding {
-            Finding::Orphaned => Cost { calls: 1, reads: 2, writes: 1, ..Cost::default() },
+            Finding::Orphaned => Cost { calls: 1, reads: 3, writes: 1, ..Cost::default() },
             _ => Cost::of_repair(&key, record.mime.as_deref(), record.size, self.rules),
         };
         self.repair_within(key, finding, cost, expected).await

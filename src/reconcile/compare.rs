@@ -119,10 +119,10 @@ impl Cost {
         match rules.action(&key.bucket, &key.object, mime, size) {
             Action::Thumbnails(variants) if size <= rules.limits().max_bytes => {
                 let puts = u64::try_from(variants.len()).unwrap_or(u64::MAX);
-                Self { calls: puts.saturating_add(2), gets: 1, puts, bytes: size, reads: 2, writes: 2 }
+                Self { calls: puts.saturating_add(2), gets: 1, puts, bytes: size, reads: 3, writes: 2 }
             }
-            Action::Thumbnails(_) => Self { calls: 1, reads: 2, writes: 2, ..Self::default() },
-            Action::Skip(_) | Action::Record => Self { calls: 1, reads: 2, writes: 1, ..Self::default() },
+            Action::Thumbnails(_) => Self { calls: 1, reads: 3, writes: 2, ..Self::default() },
+            Action::Skip(_) | Action::Record => Self { calls: 1, reads: 3, writes: 1, ..Self::default() },
         }
     }
 

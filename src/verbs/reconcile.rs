@@ -274,7 +274,7 @@ fn in_words(Summary { request, tally, stopped, .. }: &Summary) -> String {
     if request.dry_run {
         let cost = tally.estimate.as_ref().unwrap_or(spent);
         lines.push(format!(
-            "a run without --dry-run would ask OSS for {} lists, {} HEAD, {} GET ({}), {} PUT, and the store for {} \
+            "a run without --dry-run would ask OSS for {} pages of the listing, {} HEAD, {} GET ({}), {} PUT, and the store for {} \
              reads and {} writes",
             HumanCount(cost.lists),
             HumanCount(cost.heads),
