@@ -26,6 +26,7 @@ use crate::record::{Record, RecordKey, Version};
 
 mod due;
 mod scan;
+mod unfinished;
 mod write;
 
 use scan::Scan;
@@ -116,7 +117,7 @@ impl Embedded {
         make_private_directory(directory).map_err(unusable)?;
         let path = directory.join(FILE);
         let owner = directory.join(OWNER);
-        let created = configured().create(&path).map_err(|error| open_error(directory, error.into()))?;
+        let created = unfinished::open_or_make(&path).map_err(|error| open_error(directory, error))?;
         // Later the file must be there: if it is not, its disk is gone, and a new empty store would hide that.
         let store = Store::open(path.clone(), created, move || Ok(configured().open(&path)?))
             .map_err(|error| open_error(directory, error))?;
