@@ -110,11 +110,12 @@ fuzz() {
     done
 }
 
-# Chromium for the pages, ffmpeg for the films. As root, or by sudo without a question.
+# Chromium for the pages, ffmpeg for the films, strace to kill by. As root, or by sudo without a question.
 install_debian_packages() {
     local missing=() as_root=()
     [ -x /usr/bin/chromium ] || missing+=(chromium)
     [ -x /usr/bin/ffmpeg ] || missing+=(ffmpeg)
+    [ -x /usr/bin/strace ] || missing+=(strace)
     if [ ${#missing[@]} -gt 0 ]; then
         [ "$(id -u)" -eq 0 ] || as_root=(sudo -n)
         "${as_root[@]}" apt-get update --quiet
@@ -172,6 +173,10 @@ run_acceptance() {
     accept python tests/acceptance/printed_examples.py
     accept python tests/acceptance/lambda_edge.py
     accept python tests/acceptance/lambda_stream.py
+    accept python tests/acceptance/kill.py --positions=40
+    accept python tests/acceptance/store_faults.py
+    accept python tests/acceptance/outages.py
+    accept python tests/acceptance/soak.py --seconds=60
 }
 
 # The count of all acceptance checks; fails if one of them did.

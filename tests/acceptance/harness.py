@@ -72,7 +72,7 @@ def expect_that(condition: bool, what: str, seen: Any) -> None:
         raise AssertionError(f"expected {what}, saw {seen!r}")
 
 
-def wait_for(what: str, probe: Callable[[], T | None], seconds: float = READY_SECONDS) -> T:
+def wait_for(what: str, probe: Callable[[], T | None], seconds: float = READY_SECONDS, pause: float = 0.05) -> T:
     """Polls until `probe` returns something; fails naming what it waited for."""
     deadline = time.monotonic() + seconds
     while True:
@@ -81,7 +81,7 @@ def wait_for(what: str, probe: Callable[[], T | None], seconds: float = READY_SE
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {seconds} s")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def free_port() -> int:

@@ -114,7 +114,8 @@ class Client:
         headers = {**(headers or {}), "Date": formatdate(usegmt=True)}
         resource = f"/{self.standin.bucket}/{key}"
         signed = "".join(f"{name}:{value}\n" for name, value in sorted(headers.items()) if name.startswith("x-oss-"))
-        message = f"{method}\n\n\n{headers['Date']}\n{signed}{resource}{query}".encode()
+        mime = headers.get("Content-Type", "")
+        message = f"{method}\n\n{mime}\n{headers['Date']}\n{signed}{resource}{query}".encode()
         signature = base64.b64encode(hmac.digest(self.standin.access_key_secret.encode(), message, "sha1")).decode()
         headers["Authorization"] = f"OSS {self.standin.access_key_id}:{signature}"
         self.connection.request(method, quote(resource) + query, body, headers)

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from itertools import permutations
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -113,6 +114,32 @@ def gif() -> Picture:
         sizes={"small": (256, 192), "large": (400, 300)},
         corners=colours,
     )
+
+
+TINY = (320, 240)
+
+
+@cache
+def tiny() -> tuple[tuple[str, bytes], ...]:
+    """Type and content of 24 small pictures that no two thumbnails of are alike."""
+    found = []
+    for number, colours in enumerate(permutations((RED, GREEN, BLUE, YELLOW))):
+        kind, options = [("PNG", {}), ("JPEG", {"quality": 90})][number % 2]
+        image = with_corners(Image.new("RGB", TINY, WHITE), colours)
+        found.append((f"image/{kind.lower()}", encode(image, kind, **options)))
+    return tuple(found)
+
+
+def unlike(thumbnail: bytes, source: bytes, side: int) -> list[str]:
+    """What is wrong with a thumbnail of this source, a picture of four corners, within a square of this side."""
+    image, original = Image.open(BytesIO(thumbnail)), Image.open(BytesIO(source))
+    scale = min(1, side / max(original.size))
+    wanted = tuple(round(length * scale) for length in original.size)
+    found = [] if image.size == wanted else [f"size: expected {wanted}, saw {image.size}"]
+    for (place, seen), colour in zip(at_corners(image).items(), at_corners(original).values(), strict=True):
+        if not close(seen, colour):
+            found.append(f"{place}: expected about {colour}, saw {seen}")
+    return found
 
 
 @cache

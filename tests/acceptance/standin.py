@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,20 +35,43 @@ class Standin:
     region: str
     receiver: Receiver
     pid: int
+    data: Path
     access_key_id: str = ACCESS_KEY_ID
     access_key_secret: str = ACCESS_KEY_SECRET
+
+    def of_bucket(self, bucket: str) -> Standin:
+        """The same with another bucket, which is made."""
+        other = replace(self, bucket=bucket)
+        status, _, body = other.signed("PUT", "")
+        if status != 200:
+            raise AssertionError(f"the bucket {bucket} cannot be made: {status} {body!r}")
+        return other
+
+    def arm(self, *faults: str, seed: int = 0) -> None:
+        """These faults and no others."""
+        order = json.dumps({"faults": faults, "seed": seed}).encode()
+        status, _, body = send("POST", f"{self.endpoint}/_standin/faults", {}, order)
+        if status != 200:
+            raise AssertionError(f"the faults {faults} are refused: {body!r}")
 
     @property
     def host(self) -> str:
         """Address and port."""
         return self.endpoint.removeprefix("http://")
 
-    def signed(self, method: str, key: str, data: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    def journal(self) -> list[dict[str, Any]]:
+        """The newest events, oldest first."""
+        _, _, lines = send("GET", f"{self.endpoint}/_standin/journal", {})
+        return [json.loads(line) for line in lines.splitlines()]
+
+    def signed(self, method: str, key: str, data: bytes = b"", mime: str = "") -> tuple[int, dict[str, str], bytes]:
         """A request about an object, signed without any SDK (version 1): status, headers, body."""
         path, date = f"/{self.bucket}/{key}", formatdate(usegmt=True)
-        message = f"{method}\n\n\n{date}\n{path}".encode()
+        message = f"{method}\n\n{mime}\n{date}\n{path}".encode()
         signature = base64.b64encode(hmac.digest(self.access_key_secret.encode(), message, "sha1")).decode()
         headers = {"Date": date, "Authorization": f"OSS {self.access_key_id}:{signature}"}
+        if mime:
+            headers["Content-Type"] = mime
         return send(method, self.endpoint + quote(path), headers, data)
 
 
@@ -66,8 +89,9 @@ def send(method: str, url: str, headers: dict[str, str], data: bytes = b"") -> t
 
 
 def standin_binary() -> str:
-    """`oss-standin`, as the first argument or as .ci/run builds it."""
-    path = Path(sys.argv[1] if len(sys.argv) > 1 else TARGET / "quick/oss-standin").absolute()
+    """`oss-standin`, as the first argument that is no option or as .ci/run builds it."""
+    named = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), None)
+    path = Path(named or TARGET / "quick/oss-standin").absolute()
     if not path.exists():
         sys.exit(f"no {path}: cargo build --profile quick -p oss-standin, or give its path as the argument")
     return str(path)
@@ -85,7 +109,8 @@ def standin(suite: Suite, *flags: str) -> Iterator[Standin]:
             if not ready:
                 sys.exit(suite.finish())
             with receiving(ready["key_url"]) as receiver:
-                yield Standin(ready["listen"], ready["bucket"], ready["region"], receiver, program.process.pid)
+                pid = program.process.pid
+                yield Standin(ready["listen"], ready["bucket"], ready["region"], receiver, pid, Path(data))
 
 
 def template(body_type: str, custom: dict[str, str]) -> str:
