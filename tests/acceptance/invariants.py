@@ -30,7 +30,7 @@ SIDES = {"small": 256, "large": 800}
 
 
 def of_answers(told: Iterable[Told]) -> list[str]:
-    """I9 and I3 as far as clients see them: 203 is what they are told of a server that does not answer, or with an error."""
+    """I9 and I3 as far as clients see them: of a server that does not answer, or with an error, they are told 203."""
     found = []
     etags: dict[tuple[str, int], set[str]] = {}
     for upload in told:
@@ -43,7 +43,8 @@ def of_answers(told: Iterable[Told]) -> list[str]:
                 found.append(f"I9: {upload.key}: answered {answer}")
             elif answer["confirmed"]:
                 etags.setdefault((upload.key, answer["generation"]), set()).add(answer["etag"])
-    found += [f"I3: {version} was answered with several ETags: {seen}" for version, seen in etags.items() if len(seen) > 1]
+    several = {version: seen for version, seen in etags.items() if len(seen) > 1}
+    found += [f"I3: {version} was answered with several ETags: {seen}" for version, seen in several.items()]
     return found
 
 

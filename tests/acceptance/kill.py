@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The built server dies by SIGKILL at each of its durable writes, while uploads run; afterwards nothing is lost, nothing doubled.
+"""The built server dies by SIGKILL at each of its durable writes, while uploads run; nothing is lost, nothing doubled.
 
     python3 kill.py [--positions=N] [path of oss-standin]      by default at every position; needs strace
 
-strace kills at the n-th call of a kind, but counts for each thread by itself. A server opens and closes its store in one
-thread and writes to it in another, so each phase of its life is traced alone, and each trace is read to see that the call at
-which it died was the n-th of the whole process. A server that did not die there is a failed test.
+strace kills at the n-th call of a kind, but counts for each thread by itself. A server opens and closes its store in
+one thread and writes to it in another, so each phase of its life is traced alone, and each trace is read to see that
+the call at which it died was the n-th of the whole process. A server that did not die there is a failed test.
 """
 
 from __future__ import annotations
@@ -62,10 +62,11 @@ class Trace:
     def calls(self) -> list[str]:
         """The durable calls of all threads in their order, the one that was broken off with them.
 
-        A call has an end, even if it is `= ?`. What has none is no call: when a thread dies, strace sometimes says of another
-        one that it had begun the same.
+        A call has an end, even if it is `= ?`. What has none is no call: when a thread dies, strace sometimes says of
+        another one that it had begun the same.
         """
-        ends = re.findall(r"^\d+ +(?:(\w+)\(.*\)|<\.\.\. (\w+) resumed>.*\)) += ", self.path.read_text(), re.MULTILINE)
+        end = r"^\d+ +(?:(\w+)\(.*\)|<\.\.\. (\w+) resumed>.*\)) += "
+        ends = re.findall(end, self.path.read_text(), re.MULTILINE)
         return [whole or resumed for whole, resumed in ends]
 
     def counts(self) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""The built `oss-callback serve` over a running `oss-standin`: it can be killed, started again and asked for its records."""
+"""The built `oss-callback serve` over a running `oss-standin`: killed, started again, and asked for its records."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 
     python3 soak.py [--seconds=N] [path of oss-standin]       by default for a minute
 
-They come from real uploads by way of the stand-in, whose faults strike keys by their prefixes, so that what must be told of each
-upload is known. As many objects are overwritten again and again, so that nothing has a reason to grow.
+They come from real uploads by way of the stand-in, whose faults strike keys by their prefixes, so that what must be
+told of each upload is known. The same objects are overwritten again and again, so that nothing has a reason to grow.
 """
 
 from __future__ import annotations

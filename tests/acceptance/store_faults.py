@@ -3,8 +3,8 @@
 
     python3 store_faults.py [path of oss-standin]
 
-Between the built server and a DynamoDB in memory stands a proxy that fails the k-th request of a round, or that and the next
-ones, so that the repetition of a request fails too.
+Between the built server and a DynamoDB in memory stands a proxy that fails the k-th request of a round, or that and the
+next ones, so that the repetition of a request fails too.
 """
 
 from __future__ import annotations
