@@ -257,18 +257,22 @@ impl Config {
         }
     }
 
-    /// Only what `records` needs: the store, and where a server that holds it listens.
+    /// Only what `records` needs: the store with the rules that say how it is indexed, and where a server that holds it listens.
     ///
     /// # Errors
     /// As [`Config::read`], for these settings alone.
     pub fn read_store(source: &Source<'_>) -> Result<StoreConfig, Faults> {
         let mut reader = Reader { source, faults: Vec::new() };
         let store = reader.store(Purpose::Server);
+        let rules = source.get("OSS_CALLBACK_RULES").map(|_| reader.rules());
         let listen = reader.listen();
         match (store, listen) {
-            (Some(store), Some(listen)) => {
-                Ok(StoreConfig { store, listen, api_token: source.get("OSS_CALLBACK_API_TOKEN") })
-            }
+            (Some(store), Some(listen)) if reader.faults.is_empty() => Ok(StoreConfig {
+                store,
+                rules: rules.flatten(),
+                listen,
+                api_token: source.get("OSS_CALLBACK_API_TOKEN"),
+            }),
             _ => Err(Faults(reader.faults)),
         }
     }
@@ -360,6 +364,8 @@ pub struct WorkerConfig {
 pub struct StoreConfig {
     /// The store.
     pub store: Store,
+    /// The rules, if there are others than the built-in ones.
+    pub rules: Option<Rules>,
     /// Where a server that holds the store listens.
     pub listen: SocketAddr,
     /// The token for that server's read routes.

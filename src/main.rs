@@ -86,7 +86,11 @@ fn command() -> Command {
                 .after_help(WORKER_HELP)
                 .args(setting_arguments(&WORKER_SETTINGS)),
         )
-        .subcommand(verbs::records_command().args(setting_arguments(&["OSS_CALLBACK_STORE", "OSS_CALLBACK_LISTEN"])));
+        .subcommand(verbs::records_command().args(setting_arguments(&[
+            "OSS_CALLBACK_STORE",
+            "OSS_CALLBACK_RULES",
+            "OSS_CALLBACK_LISTEN",
+        ])));
     #[cfg(feature = "server")]
     let command = command.subcommand(verbs::reconcile::command().args(setting_arguments(&RECONCILE_SETTINGS)));
     command

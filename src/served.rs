@@ -68,10 +68,12 @@ impl ServedRecords {
     /// If the server does not answer, or not with records.
     pub async fn list(&self, query: &Query) -> Result<Page, ServedError> {
         let limit = query.limit.to_string();
+        let custom: Vec<_> = query.custom.iter().map(|(name, value)| (format!("custom.{name}"), value)).collect();
         let mut pairs = vec![("limit", limit.as_str())];
         pairs.extend(query.bucket.as_deref().map(|bucket| ("bucket", bucket)));
         pairs.extend(query.prefix.as_deref().map(|prefix| ("prefix", prefix)));
         pairs.extend(query.state.map(|state| ("state", state.as_str())));
+        pairs.extend(custom.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         pairs.extend(query.cursor.as_deref().map(|cursor| ("cursor", cursor)));
         self.ask(&pairs).await?.ok_or_else(|| self.failed("has no read routes; start it with OSS_CALLBACK_API_TOKEN"))
     }

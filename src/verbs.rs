@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 #[cfg(feature = "lambda")]
 use oss_callback::config::Handler;
 use oss_callback::config::{Config, Purpose, Source, Store, StoreConfig, WorkerConfig};
@@ -159,6 +159,12 @@ pub(crate) fn records_command() -> Command {
                 .arg(option("bucket", "Only this bucket"))
                 .arg(option("prefix", "Only keys that begin so"))
                 .arg(option("state", "Only this state").value_parser(State::ALL.map(State::as_str)))
+                .arg(
+                    option("custom", "Only records whose custom variable has this value; may be given several times")
+                        .value_name("NAME=VALUE")
+                        .value_parser(custom)
+                        .action(ArgAction::Append),
+                )
                 .arg(option("limit", "At most so many [default: all]").value_parser(value_parser!(usize))),
         )
 }
@@ -199,7 +205,7 @@ impl Reader {
             let directory = directory.display();
             return Err(format!("there is no record store in {directory} (OSS_CALLBACK_STORE)").into());
         }
-        match wire::records(&config.store, Duration::from_secs(20)) {
+        match wire::records(&config.store, Duration::from_secs(20), config.rules.as_ref()) {
             Ok(store) => Ok(Self::Store(store)),
             Err(WireError::StoreInUse(held)) => match &config.api_token {
                 Some(token) => Ok(Self::Server(ServedRecords::new(config.listen, token))),
@@ -239,6 +245,7 @@ async fn list(reader: &Reader, given: &ArgMatches) -> Result<(), Failed> {
         bucket: text(given, "bucket").map(str::to_owned),
         prefix: text(given, "prefix").map(str::to_owned),
         state: text(given, "state").and_then(State::from_name),
+        custom: given.get_many("custom").into_iter().flatten().cloned().collect(),
         ..Query::default()
     };
     while left > 0 {
@@ -252,6 +259,12 @@ async fn list(reader: &Reader, given: &ArgMatches) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// A filter by a custom variable, split at the first `=`.
+fn custom(given: &str) -> Result<(String, String), String> {
+    let (name, value) = given.split_once('=').ok_or("is not of the form NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn text<'a>(given: &'a ArgMatches, name: &str) -> Option<&'a str> {

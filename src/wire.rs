@@ -44,7 +44,7 @@ pub enum WireError {
 pub fn app(config: Config) -> Result<App, WireError> {
     let keys = config.keys.iter().fold(TrustedKeys::published()?, |keys, (url, key)| keys.with(url, key));
     warn_of(&config.rules);
-    let records = records(&config.store, config.budget)?;
+    let records = records(&config.store, config.budget, Some(&config.rules))?;
     let checkpoints = checkpoints(&config.store).map(|directory| (directory, config.store.to_string()));
     let objects = config.oss.map(|oss| objects(oss, config.budget));
     Ok(App::new(Parts {
@@ -68,7 +68,7 @@ pub fn app(config: Config) -> Result<App, WireError> {
 /// If the store cannot be opened, or this build lacks it.
 pub fn worker(config: WorkerConfig) -> Result<Arc<Worker>, WireError> {
     warn_of(&config.rules);
-    let records = records(&config.store, WORKER_BUDGET)?;
+    let records = records(&config.store, WORKER_BUDGET, Some(&config.rules))?;
     Ok(Arc::new(Worker::new(objects(config.oss, WORKER_BUDGET), records, Arc::new(config.rules))))
 }
 
@@ -78,7 +78,7 @@ pub fn worker(config: WorkerConfig) -> Result<Arc<Worker>, WireError> {
 /// If the store cannot be opened, or this build lacks it.
 pub fn reconciler(config: WorkerConfig) -> Result<Reconciler, WireError> {
     warn_of(&config.rules);
-    let records = records(&config.store, WORKER_BUDGET)?;
+    let records = records(&config.store, WORKER_BUDGET, Some(&config.rules))?;
     let (objects, rules) = (objects(config.oss, WORKER_BUDGET), Arc::new(config.rules));
     let worker = Worker::new(Arc::clone(&objects), Arc::clone(&records), Arc::clone(&rules));
     Ok(Reconciler::new(objects, records, rules, Arc::new(worker)))
@@ -111,14 +111,16 @@ fn objects(oss: config::Oss, budget: Duration) -> Arc<dyn Objects> {
     }))
 }
 
-/// Opens the store of records.
+/// Opens the store of records, indexed by the custom variables that the rules name. Without rules, which is for reading alone,
+/// an embedded store keeps its indexes, and those of a table are not asked.
 ///
 /// # Errors
 /// If it cannot be opened, or this build lacks it.
-pub fn records(store: &Store, budget: Duration) -> Result<Arc<dyn Records>, WireError> {
+pub fn records(store: &Store, budget: Duration, rules: Option<&Rules>) -> Result<Arc<dyn Records>, WireError> {
+    let indexed = rules.map(Rules::indexed);
     match store {
-        Store::Embedded(directory) => embedded(directory),
-        Store::DynamoDb(settings) => dynamodb(settings, share(budget, 25)),
+        Store::Embedded(directory) => embedded(directory, indexed),
+        Store::DynamoDb(settings) => dynamodb(settings, share(budget, 25), indexed.unwrap_or_default()),
     }
 }
 
@@ -128,9 +130,9 @@ fn share(budget: Duration, hundredths: u32) -> Duration {
 }
 
 #[cfg(feature = "embedded")]
-fn embedded(directory: &std::path::Path) -> Result<Arc<dyn Records>, WireError> {
+fn embedded(directory: &std::path::Path, indexed: Option<&[String]>) -> Result<Arc<dyn Records>, WireError> {
     use crate::records::embedded::{Embedded, OpenError};
-    match Embedded::open(directory) {
+    match indexed.map_or_else(|| Embedded::open(directory), |indexed| Embedded::open_indexed(directory, indexed)) {
         Ok(store) => Ok(Arc::new(store)),
         Err(error @ OpenError::InUse { .. }) => Err(WireError::StoreInUse(error.to_string())),
         Err(error) => Err(WireError::Store(error.to_string())),
@@ -138,12 +140,16 @@ fn embedded(directory: &std::path::Path) -> Result<Arc<dyn Records>, WireError> 
 }
 
 #[cfg(not(feature = "embedded"))]
-fn embedded(_: &std::path::Path) -> Result<Arc<dyn Records>, WireError> {
+fn embedded(_: &std::path::Path, _: Option<&[String]>) -> Result<Arc<dyn Records>, WireError> {
     Err(WireError::NotBuilt { store: "embedded" })
 }
 
 #[cfg(feature = "dynamodb")]
-fn dynamodb(settings: &crate::config::DynamoDb, timeout: Duration) -> Result<Arc<dyn Records>, WireError> {
+fn dynamodb(
+    settings: &crate::config::DynamoDb,
+    timeout: Duration,
+    indexed: &[String],
+) -> Result<Arc<dyn Records>, WireError> {
     use crate::records::dynamodb::{Credentials, DynamoDb, DynamoDbSettings};
     let credentials = Credentials {
         access_key_id: settings.access_key_id.clone(),
@@ -155,12 +161,13 @@ fn dynamodb(settings: &crate::config::DynamoDb, timeout: Duration) -> Result<Arc
         operation_timeout: timeout,
         attempt_timeout: share(timeout, 50),
         connect_timeout: share(timeout, 40),
+        indexed: indexed.to_vec(),
         ..DynamoDbSettings::new(settings.region.clone(), credentials)
     };
     Ok(Arc::new(DynamoDb::new(settings.table.clone(), settings_of_table)))
 }
 
 #[cfg(not(feature = "dynamodb"))]
-fn dynamodb(_: &crate::config::DynamoDb, _: Duration) -> Result<Arc<dyn Records>, WireError> {
+fn dynamodb(_: &crate::config::DynamoDb, _: Duration, _: &[String]) -> Result<Arc<dyn Records>, WireError> {
     Err(WireError::NotBuilt { store: "dynamodb" })
 }

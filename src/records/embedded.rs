@@ -4,6 +4,12 @@
 //! transaction and syncs once, so that the price of a sync is shared by all callbacks in flight and an idle store adds no
 //! delay. Reads see the last committed transaction and never wait for a write.
 //!
+//! What is due, and what is in which state or has which custom variable, stands in tables beside the records, changed in the
+//! same transaction. A store that was written without them, or for other variables, is brought up to date when it is opened,
+//! which reads every record once. A put then costs one more entry for each of these that changes; a listing reads what it
+//! returns: by bucket and prefix, by any state, and by a custom variable that is indexed. Nothing expires: a tombstone costs a
+//! few hundred bytes of disk, and keeps the count of generations.
+//!
 //! After an error of the disk the database is closed, and opened again by the next use: a full disk costs answers, not a
 //! restart.
 
@@ -25,6 +31,7 @@ use super::{Page, Put, Query, Records, RecordsError};
 use crate::record::{Record, RecordKey, Version};
 
 mod due;
+mod listings;
 mod scan;
 mod unfinished;
 mod write;
@@ -108,18 +115,32 @@ pub struct Embedded {
 
 impl Embedded {
     /// Opens the store in `directory`, which is made if need be, readable by its owner alone. Repairs the database if the
-    /// process that had it open before did not close it, which takes about a millisecond per megabyte.
+    /// process that had it open before did not close it, which takes about a millisecond per megabyte. Records are indexed by
+    /// the custom variables that they were indexed by before.
     ///
     /// # Errors
     /// If another process has it open, or if the directory or the database cannot be used.
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
+        Self::open_with(directory, None)
+    }
+
+    /// As [`Embedded::open`], but with records indexed by the custom variables of these names and no others: where that was not
+    /// so before, every record is read once.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn open_indexed(directory: &Path, indexed: &[String]) -> Result<Self, OpenError> {
+        Self::open_with(directory, Some(indexed))
+    }
+
+    fn open_with(directory: &Path, indexed: Option<&[String]>) -> Result<Self, OpenError> {
         let unusable = |source| OpenError::Directory { path: directory.to_owned(), source };
         make_private_directory(directory).map_err(unusable)?;
         let path = directory.join(FILE);
         let owner = directory.join(OWNER);
         let created = unfinished::open_or_make(&path).map_err(|error| open_error(directory, error))?;
         // Later the file must be there: if it is not, its disk is gone, and a new empty store would hide that.
-        let store = Store::open(path.clone(), created, move || Ok(configured().open(&path)?))
+        let store = Store::open(path.clone(), created, indexed, move || Ok(configured().open(&path)?))
             .map_err(|error| open_error(directory, error))?;
         // A store that cannot say who has it open is still a store.
         if let Err(error) = fs::write(&owner, std::process::id().to_string()) {
@@ -184,14 +205,16 @@ impl Records for Embedded {
     async fn put(&self, record: &Record, expected: Option<Version>) -> Result<Put, RecordsError> {
         let value = serde_json::to_vec(record).map_err(|error| RecordsError::Unreadable(error.to_string()))?;
         let (answer, outcome) = oneshot::channel();
-        let job = Job { key: stored_key(&record.key()), value, due: record.due(), expected, answer };
+        let key = stored_key(&record.key());
+        let entries = listings::entries(record, &key, &self.store.indexed);
+        let job = Job { key, value, due: record.due(), entries, expected, answer };
         let ended = || RecordsError::Unavailable("its writer has ended; restart the process".to_owned());
         self.puts.as_ref().ok_or_else(ended)?.send(job).await.map_err(|_| ended())?;
         outcome.await.unwrap_or_else(|_| Err(ended()))
     }
 
     async fn list(&self, query: &Query) -> Result<Page, RecordsError> {
-        let scan = Scan::new(query.clone())?;
+        let scan = Scan::new(query.clone(), &self.store.indexed)?;
         self.read(move |store| store.with(|database| scan.page(database))?).await
     }
 
@@ -203,6 +226,8 @@ impl Records for Embedded {
 /// The database, and how to open it again.
 struct Store {
     path: PathBuf,
+    /// Names of the custom variables by which records are indexed.
+    indexed: Vec<String>,
     reopen: Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>,
     handle: RwLock<Handle>,
 }
@@ -219,10 +244,11 @@ impl Store {
     fn open(
         path: PathBuf,
         database: Database,
+        indexed: Option<&[String]>,
         reopen: impl Fn() -> Result<Database, redb::Error> + Send + Sync + 'static,
     ) -> Result<Self, redb::Error> {
-        make_tables(&database)?;
-        Ok(Self { path, reopen: Box::new(reopen), handle: RwLock::new(Handle::Open(database)) })
+        let indexed = make_tables(&database, indexed)?;
+        Ok(Self { path, indexed, reopen: Box::new(reopen), handle: RwLock::new(Handle::Open(database)) })
     }
 
     /// Runs `work` on the database. An error closes it, because the library refuses everything after an error of the disk.
@@ -306,16 +332,29 @@ fn configured() -> redb::Builder {
     builder
 }
 
-/// Makes the tables of a new database, and the one that a database of an older version lacks, so that reading can count on
-/// them; costs nothing where they are there already.
-fn make_tables(database: &Database) -> Result<(), redb::Error> {
+/// Makes the tables of a new database, and those that a database of an older version lacks or that hold other custom variables
+/// than are asked for, so that reading can count on them; costs nothing where they are there already. Returns the names of the
+/// custom variables by which records are indexed.
+fn make_tables(database: &Database, indexed: Option<&[String]>) -> Result<Vec<String>, redb::Error> {
+    let standing = listings::indexed(database)?;
+    let mut indexed = indexed.map(<[_]>::to_vec).or_else(|| standing.clone()).unwrap_or_default();
+    indexed.sort();
+    indexed.dedup();
+    let listed = standing.as_ref() == Some(&indexed);
     let there: Vec<String> = database.begin_read()?.list_tables()?.map(|table| table.name().to_owned()).collect();
-    if [RECORDS.name(), due::DUE.name()].iter().all(|name| there.iter().any(|table| table == name)) {
-        return Ok(());
+    let whole = [RECORDS.name(), due::DUE.name()].iter().all(|name| there.iter().any(|table| table == name));
+    if listed && whole {
+        return Ok(indexed);
     }
     let transaction = database.begin_write()?;
-    due::fill(&mut transaction.open_table(due::DUE)?, &transaction.open_table(RECORDS)?)?;
-    Ok(transaction.commit()?)
+    if !whole {
+        due::fill(&mut transaction.open_table(due::DUE)?, &transaction.open_table(RECORDS)?)?;
+    }
+    if !listed {
+        listings::rebuild(&transaction, &indexed)?;
+    }
+    transaction.commit()?;
+    Ok(indexed)
 }
 
 fn open_error(directory: &Path, error: redb::Error) -> OpenError {
@@ -361,13 +400,14 @@ mod tests {
 
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use futures_util::future::join_all;
     use redb::StorageBackend;
     use redb::backends::FileBackend;
     use tempfile::TempDir;
 
     use super::write::commit;
     use super::*;
-    use crate::record::{Facts, Plan, Transition};
+    use crate::record::{Facts, Plan, State, Transition};
 
     /// A disk that can be made to fail.
     #[derive(Debug)]
@@ -420,7 +460,7 @@ mod tests {
             let disk = Disk { file: FileBackend::new(file)?, full: Arc::clone(&full), dying: Arc::clone(&dying) };
             Ok(configured().create_with_backend(disk)?)
         };
-        let store = Store::open(directory.path().join(FILE), open().unwrap(), open);
+        let store = Store::open(directory.path().join(FILE), open().unwrap(), None, open);
         Embedded::start(store.unwrap(), directory.path().join(OWNER)).unwrap()
     }
 
@@ -473,16 +513,45 @@ mod tests {
             key: stored_key(&record("spoilt").key()),
             value: b"{}".to_vec(),
             due: None,
+            entries: Vec::new(),
             expected: None,
             answer: oneshot::channel().0,
         };
-        records.store.with(|database| commit(database, &[spoilt])).unwrap();
+        records.store.with(|database| commit(database, &[], &[spoilt])).unwrap();
         let (over_it, beside_it) = (record("spoilt"), record("whole"));
         let (refused, stored) = tokio::join!(records.put(&over_it, None), records.put(&beside_it, None));
         assert!(matches!(refused, Err(RecordsError::Unreadable(_))), "{refused:?}");
         assert_eq!(stored.unwrap(), Put::Stored);
         let unreadable = records.get(&record("spoilt").key()).await.unwrap_err();
         assert!(unreadable.to_string().contains("spoilt"), "{unreadable}");
+    }
+
+    #[tokio::test]
+    async fn a_listing_looks_at_no_more_than_it_returns() {
+        let directory = TempDir::new().unwrap();
+        let records = Embedded::open_indexed(directory.path(), &["uid".to_owned()]).unwrap();
+        let custom = [("uid".to_owned(), "1".to_owned())];
+        let rares = (0..20).map(|number| Record {
+            bucket: "another".to_owned(),
+            state: State::Failed,
+            custom: custom.clone().into(),
+            ..record(&format!("rare/{number}"))
+        });
+        let all: Vec<_> = (0..3_000).map(|number| record(&format!("common/{number}"))).chain(rares).collect();
+        for outcome in join_all(all.iter().map(|record| records.put(record, None))).await {
+            assert_eq!(outcome.unwrap(), Put::Stored);
+        }
+        for query in [
+            Query { state: Some(State::Failed), ..Query::default() },
+            Query { custom: custom.to_vec(), ..Query::default() },
+            Query { bucket: Some("another".to_owned()), ..Query::default() },
+            Query { bucket: Some("another".to_owned()), prefix: Some("rare/".to_owned()), ..Query::default() },
+        ] {
+            let mut scan = Scan::new(Query { limit: 100, ..query }, &records.store.indexed).unwrap();
+            scan.budget = 20;
+            let page = records.store.with(|database| scan.page(database)).unwrap().unwrap();
+            assert_eq!((page.records.len(), page.cursor), (20, None));
+        }
     }
 
     #[tokio::test]
@@ -495,7 +564,7 @@ mod tests {
         let mut query = Query { custom: vec![("uid".to_owned(), "1".to_owned())], limit: 10, ..Query::default() };
         let mut pages = 0;
         loop {
-            let mut scan = Scan::new(query.clone()).unwrap();
+            let mut scan = Scan::new(query.clone(), &[]).unwrap();
             scan.budget = 2;
             let page = records.store.with(|database| scan.page(database)).unwrap().unwrap();
             pages += 1;

@@ -13,6 +13,8 @@ mod cursor;
 pub mod dynamodb;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(any(feature = "dynamodb", feature = "embedded"))]
+mod way;
 
 /// What came of a conditional write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,8 +86,14 @@ pub enum RecordsError {
 ///   is no record yet). Of any number of writers with the same expectation exactly one gets [`Put::Stored`].
 /// * **Durable**: once [`Put::Stored`] is returned, the record survives the death of this process and, for the embedded store,
 ///   the loss of power.
-/// * **Read your writes**: `get` and `list` see every write that returned before they began (`list` on DynamoDB reads
-///   consistently too).
+/// * **Read your writes**: `get` sees every write that returned before it began. So does `list`, but where the query names a
+///   bucket, a state or a custom variable, the index behind it may follow later (DynamoDB, usually within a second): until then
+///   a record may be missing that has just come to match. What is listed always matches as it was read, and no record is lost
+///   from a listing without a filter. Whoever acts on a record reads it first.
+/// * **Cost**: `list` by bucket and prefix, by state, or by a custom variable that is indexed looks at little more than it
+///   returns, whatever else is stored; where several of these are asked for, at what one of them leaves. Each backend says which
+///   listings it has no index for. An empty value of a custom variable, and one of more than 1,024 bytes, is stored, and listed,
+///   but not indexed.
 /// * **A lost condition** returns [`Put::Lost`] with what stands there, not an error. A store that repeats a write whose answer
 ///   got lost recognises its own first attempt and returns [`Put::Stored`]; only if another writer has replaced that attempt in
 ///   the meantime is it `Lost`, and what is returned then already builds on it.
@@ -110,7 +118,8 @@ pub trait Records: fmt::Debug + Send + Sync + 'static {
     /// If the store cannot be reached in time; then it is unknown whether the write took effect.
     async fn put(&self, record: &Record, expected: Option<Version>) -> Result<Put, RecordsError>;
 
-    /// Lists a page of records. Following the cursors visits every record that was there all the while exactly once.
+    /// Lists a page of records. Following the cursors visits every record that was there all the while, matched all the while and
+    /// stood in the index all the while, exactly once.
     ///
     /// # Errors
     /// If the store cannot be reached in time, or the cursor is not one of its own.

@@ -91,7 +91,7 @@ pub(crate) fn run(source: &Source<'_>, given: &ArgMatches) -> Result<(), Failed>
                 done => return done,
             }
         }
-        Err(faults) => match wire::records(&store.store, Duration::from_secs(20)) {
+        Err(faults) => match wire::records(&store.store, Duration::from_secs(20), None) {
             Err(WireError::StoreInUse(held)) => held,
             _ => return Err(faults.into()),
         },

@@ -294,6 +294,21 @@ def check_template() -> None:
     expect("the handlers", handlers, {"Callback": "callback", "Worker": "worker", "Sweep": "sweep"})
 
 
+def check_rights() -> None:
+    """Each role may query the indexes that its functions look into, and no more."""
+    resources = yaml_parse((REPOSITORY / "template.yaml").read_text())["Resources"]
+    for role, indexes in {"CallbackRole": ["bucket", "state", "custom.*"], "WorkerRole": ["due"]}.items():
+        policies = resources[role]["Properties"]["Policies"]
+        statements = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
+        queried = [one["Resource"] for one in statements if one["Action"] == "dynamodb:Query"]
+        flat = [arn for resource in queried for arn in (resource if isinstance(resource, list) else [resource])]
+        expect(f"the indexes of {role}", flat, [{"Fn::Sub": f"${{Records.Arn}}/index/{index}"} for index in indexes])
+        on_table = [one["Action"] for one in statements if one["Resource"] == {"Fn::GetAtt": ["Records", "Arn"]}]
+        wanted = ["dynamodb:GetItem", "dynamodb:PutItem"]
+        wanted = ["dynamodb:BatchGetItem", *wanted, "dynamodb:Scan"] if role == "CallbackRole" else wanted
+        expect(f"the rights of {role} on the table", on_table, [wanted])
+
+
 @contextmanager
 def watched(environment: dict[str, str]) -> Iterator[str]:
     """`cargo lambda watch` as a developer runs it, but with the profile that is built already; its address."""
@@ -342,6 +357,7 @@ def main() -> int:
         with emulated(unpack(Path(scratch)), worker, "sweep") as rie:
             suite.run("emulator: a sweep", check_sweep, rie, store)
         suite.run("the template follows the stream as it should", check_template)
+        suite.run("the template allows what listings need", check_rights)
         with watched(environment) as address:
             suite.run("watch: a genuine callback", check_posted, address)
             suite.run("watch: the same to the function URL", check_posted, f"{address}/lambda-url/{FUNCTION}")

@@ -7,6 +7,9 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use oss_callback::record::{Lease, Record, RecordKey, State, Version};
 use oss_callback::records::{Put, Query, Records, RecordsError};
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, prop};
+use proptest::test_runner::{Config, TestRunner};
 
 use crate::samples::{BUCKET, full, hostile_keys, key, plain, seen};
 
@@ -35,6 +38,16 @@ macro_rules! conformance {
             what_is_due_at_another_time_or_no_longer_is_named_so_after_the_write,
             a_lost_write_changes_nothing_about_what_is_due,
             every_key_can_be_due,
+            pages_by_any_filter_visit_every_match_exactly_once,
+            a_bucket_is_listed_in_the_order_of_its_keys,
+            a_change_of_state_moves_a_record_from_one_listing_to_another,
+            a_change_of_owner_moves_a_record_from_one_listing_to_another,
+            values_that_no_index_takes_are_stored_and_listed,
+            every_key_is_listed_by_every_filter,
+            names_and_values_are_not_confused,
+            a_filter_that_nothing_can_match_lists_nothing,
+            a_cursor_of_another_query_is_refused_or_does_no_harm,
+            every_listing_holds_what_matches_whatever_was_written,
         }
     };
     ($with:path => $($point:ident,)*) => {
@@ -384,6 +397,285 @@ pub(crate) async fn every_key_can_be_due(records: Arc<dyn Records>) {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert_eq!(named, expected);
+}
+
+/// The custom variable by which every store under test indexes its records; others are not indexed.
+pub(crate) const OWNER: &str = "uid";
+
+fn in_bucket(bucket: &str) -> Query {
+    Query { bucket: Some(bucket.to_owned()), ..Query::default() }
+}
+
+fn in_state(state: State) -> Query {
+    Query { state: Some(state), ..Query::default() }
+}
+
+fn owned_by(owner: &str) -> Query {
+    Query { custom: vec![(OWNER.to_owned(), owner.to_owned())], ..Query::default() }
+}
+
+fn owned(record: Record, owner: &str) -> Record {
+    Record { custom: [(OWNER.to_owned(), owner.to_owned())].into(), ..record }
+}
+
+/// Waits until a listing holds just these, in pages of any size: an index may follow later.
+async fn expect_listed(records: &dyn Records, query: &Query, expected: &BTreeSet<RecordKey>) {
+    // Pages of one are tedious where there are many.
+    let limits: &[usize] = if expected.len() < 6 { &[1, 3, 100] } else { &[3, 100] };
+    for &limit in limits {
+        let query = Query { limit, ..query.clone() };
+        let mut found = BTreeSet::new();
+        for _ in 0..500 {
+            found = listed(records, &query).await;
+            if found == *expected {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert_eq!(found, *expected, "{query:?}");
+    }
+}
+
+/// A query by each filter alone, and by some together.
+fn assorted_queries() -> Vec<Query> {
+    let within = |bucket: &str, prefix: &str, query: Query| Query {
+        bucket: Some(bucket.to_owned()),
+        prefix: Some(prefix.to_owned()),
+        ..query
+    };
+    vec![
+        in_bucket("another"),
+        within(BUCKET, "photos/1", Query::default()),
+        in_state(State::Failed),
+        in_state(State::Recorded),
+        within(BUCKET, "", in_state(State::Ready)),
+        within(BUCKET, "photos/", in_state(State::Failed)),
+        Query { prefix: Some("videos/".to_owned()), ..in_state(State::Processing) },
+        owned_by("1"),
+        owned_by("nobody"),
+        owned_by(""),
+        within("another", "photos/1", owned_by("1")),
+        Query { state: Some(State::Failed), ..owned_by("1") },
+        Query { state: Some(State::Deleted), ..owned_by("") },
+    ]
+}
+
+pub(crate) async fn pages_by_any_filter_visit_every_match_exactly_once(records: Arc<dyn Records>) {
+    let mut all = assorted();
+    // So many that some shards hold several.
+    all.extend((100..124).map(|number| {
+        let state = if number % 2 == 0 { State::Failed } else { State::Ready };
+        owned(Record { state, ..plain(&key(&format!("photos/{number}"))) }, "1")
+    }));
+    join_all(all.iter().map(|record| store(&*records, record))).await;
+    for query in assorted_queries() {
+        let expected = all.iter().filter(|record| query.matches(record)).map(Record::key).collect();
+        expect_listed(&*records, &query, &expected).await;
+    }
+}
+
+pub(crate) async fn a_bucket_is_listed_in_the_order_of_its_keys(records: Arc<dyn Records>) {
+    let mut keys: Vec<_> = hostile_keys().into_iter().filter(|key| key.bucket == BUCKET).collect();
+    for key in keys.iter().rev() {
+        store(&*records, &plain(key)).await;
+    }
+    keys.sort();
+    expect_listed(&*records, &in_bucket(BUCKET), &keys.iter().cloned().collect()).await;
+    let mut query = Query { limit: 4, ..in_bucket(BUCKET) };
+    let mut in_order = Vec::new();
+    loop {
+        let page = records.list(&query).await.unwrap();
+        in_order.extend(page.records.iter().map(Record::key));
+        query.cursor = page.cursor;
+        if query.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(in_order, keys);
+}
+
+pub(crate) async fn a_change_of_state_moves_a_record_from_one_listing_to_another(records: Arc<dyn Records>) {
+    let mut standing = plain(&key("a"));
+    store(&*records, &standing).await;
+    let states = [State::Recorded, State::Failed, State::Received, State::Ready, State::Deleted, State::Ready];
+    for (before, after) in states.into_iter().zip(states.into_iter().skip(1)) {
+        let next = Record { state: after, revision: standing.revision + 1, ..standing.clone() };
+        assert_eq!(records.put(&next, Some(standing.version())).await.unwrap(), Put::Stored);
+        standing = next;
+        expect_listed(&*records, &in_state(before), &BTreeSet::new()).await;
+        expect_listed(&*records, &in_state(after), &[key("a")].into()).await;
+    }
+}
+
+pub(crate) async fn a_change_of_owner_moves_a_record_from_one_listing_to_another(records: Arc<dyn Records>) {
+    let mut standing = owned(plain(&key("a")), "alice");
+    store(&*records, &standing).await;
+    for (before, after) in [("alice", "bob"), ("bob", ""), ("", "carol"), ("carol", "alice")] {
+        let next = owned(Record { revision: standing.revision + 1, ..standing.clone() }, after);
+        let lost = records.put(&next, None).await.unwrap();
+        assert_eq!(lost, Put::Lost(Some(Box::new(standing.clone()))), "which changes nothing");
+        expect_listed(&*records, &owned_by(after), &BTreeSet::new()).await;
+        assert_eq!(records.put(&next, Some(standing.version())).await.unwrap(), Put::Stored);
+        standing = next;
+        expect_listed(&*records, &owned_by(before), &BTreeSet::new()).await;
+        expect_listed(&*records, &owned_by(after), &[key("a")].into()).await;
+    }
+    let without = Record { custom: BTreeMap::new(), revision: standing.revision + 1, ..standing.clone() };
+    assert_eq!(records.put(&without, Some(standing.version())).await.unwrap(), Put::Stored);
+    expect_listed(&*records, &owned_by("alice"), &BTreeSet::new()).await;
+}
+
+pub(crate) async fn values_that_no_index_takes_are_stored_and_listed(records: Arc<dyn Records>) {
+    let values = [String::new(), "é".repeat(512), "é".repeat(512) + "x", "x".repeat(2_049), "x".repeat(60_000)];
+    let stored: Vec<_> = values
+        .iter()
+        .enumerate()
+        .map(|(number, value)| owned(Record { state: State::Failed, ..plain(&key(&number.to_string())) }, value))
+        .collect();
+    for record in &stored {
+        store(&*records, record).await;
+        assert_eq!(records.get(&record.key()).await.unwrap().as_ref(), Some(record));
+    }
+    for (record, value) in stored.iter().zip(&values) {
+        expect_listed(&*records, &owned_by(value), &[record.key()].into()).await;
+        expect_listed(&*records, &Query { bucket: Some(BUCKET.to_owned()), ..owned_by(value) }, &[record.key()].into())
+            .await;
+    }
+    expect_listed(&*records, &in_state(State::Failed), &stored.iter().map(Record::key).collect()).await;
+}
+
+pub(crate) async fn every_key_is_listed_by_every_filter(records: Arc<dyn Records>) {
+    let mut keys = hostile_keys();
+    // Bucket and key together are longer than the sort key of an index can be, and alike up to the last byte.
+    let bucket = "b".repeat(63);
+    let start = "é".repeat(511);
+    keys.extend(["x", "y"].map(|end| RecordKey::new(&bucket, format!("{start}{end}"))));
+    let all: Vec<_> = keys.iter().map(|key| owned(Record { state: State::Skipped, ..plain(key) }, "someone")).collect();
+    join_all(all.iter().map(|record| store(&*records, record))).await;
+    for query in [in_state(State::Skipped), owned_by("someone")] {
+        expect_listed(&*records, &query, &keys.iter().cloned().collect()).await;
+        let long = &keys[keys.len() - 1].object;
+        for (bucket, prefix) in
+            [(BUCKET, "a"), (BUCKET, "\u{0}"), (BUCKET, "\u{10ffff}"), (&bucket, &start), (&bucket, long)]
+        {
+            let within = Query { bucket: Some(bucket.to_owned()), prefix: Some(prefix.to_owned()), ..query.clone() };
+            let expected: BTreeSet<_> = all.iter().filter(|record| within.matches(record)).map(Record::key).collect();
+            assert!(!expected.is_empty(), "{within:?}");
+            expect_listed(&*records, &within, &expected).await;
+        }
+    }
+}
+
+pub(crate) async fn names_and_values_are_not_confused(records: Arc<dyn Records>) {
+    let owners =
+        ["a", "a/b", "a\u{0}", "A", "a ", "\u{0}", "0", "/", "a\u{0}examplebucket\u{0}a", "名", "null", "failed"];
+    for owner in owners {
+        store(&*records, &owned(plain(&key(owner)), owner)).await;
+    }
+    let other = Record { custom: [("uidx".to_owned(), "a".to_owned())].into(), ..plain(&key("other")) };
+    store(&*records, &other).await;
+    for owner in owners {
+        expect_listed(&*records, &owned_by(owner), &[key(owner)].into()).await;
+    }
+    let not_indexed = Query { custom: vec![("uidx".to_owned(), "a".to_owned())], ..Query::default() };
+    expect_listed(&*records, &not_indexed, &[key("other")].into()).await;
+}
+
+pub(crate) async fn a_filter_that_nothing_can_match_lists_nothing(records: Arc<dyn Records>) {
+    let record = owned(Record { state: State::Failed, ..plain(&key("a")) }, "someone");
+    store(&*records, &record).await;
+    expect_listed(&*records, &in_state(State::Failed), &[key("a")].into()).await;
+    let long = "é".repeat(5_000);
+    for query in [in_bucket(BUCKET), in_state(State::Failed), owned_by("someone"), Query::default()] {
+        for prefix in ["a/", "b", "\u{10ffff}", &long] {
+            expect_listed(&*records, &Query { prefix: Some(prefix.to_owned()), ..query.clone() }, &BTreeSet::new())
+                .await;
+        }
+        for bucket in ["", "a/b", "examplebucke", &long] {
+            expect_listed(&*records, &Query { bucket: Some(bucket.to_owned()), ..query.clone() }, &BTreeSet::new())
+                .await;
+        }
+    }
+    expect_listed(&*records, &owned_by(&long), &BTreeSet::new()).await;
+}
+
+pub(crate) async fn a_cursor_of_another_query_is_refused_or_does_no_harm(records: Arc<dyn Records>) {
+    let all = assorted();
+    join_all(all.iter().map(|record| store(&*records, record))).await;
+    let mut queries = assorted_queries();
+    queries.push(Query::default());
+    let mut cursors = Vec::new();
+    for query in &queries {
+        cursors.extend(records.list(&Query { limit: 1, ..query.clone() }).await.unwrap().cursor);
+    }
+    assert!(cursors.len() > 5, "{}", cursors.len());
+    for query in &queries {
+        for cursor in &cursors {
+            let misled = Query { limit: 100, cursor: Some(cursor.clone()), ..query.clone() };
+            match records.list(&misled).await {
+                Ok(page) => assert!(page.records.iter().all(|record| misled.matches(record)), "{misled:?}"),
+                Err(error) => assert!(matches!(error, RecordsError::BadCursor), "{error:?}"),
+            }
+        }
+    }
+}
+
+/// A write: which of ten objects gets which state and which owner, and whether the writer knows what stands there.
+type Write = (usize, State, &'static str, bool);
+
+fn writes() -> impl Strategy<Value = Vec<Write>> {
+    let owner = prop::sample::select(vec!["alice", "bob", "", "none"]);
+    vec((0..10_usize, prop::sample::select(State::ALL.to_vec()), owner, prop::bool::weighted(0.9)), 1..30)
+}
+
+/// Against a map as the model, in one store from case to case.
+pub(crate) async fn every_listing_holds_what_matches_whatever_was_written(records: Arc<dyn Records>) {
+    let model = std::sync::Mutex::new(BTreeMap::new());
+    let config = Config { cases: 6, failure_persistence: None, max_shrink_iters: 50, ..Config::default() };
+    let runtime = tokio::runtime::Handle::current();
+    let outcome = tokio::task::block_in_place(|| {
+        TestRunner::new(config).run(&writes(), |writes| {
+            let mut model = model.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            runtime.block_on(write_and_compare(&*records, &mut model, writes));
+            Ok(())
+        })
+    });
+    outcome.unwrap();
+}
+
+async fn write_and_compare(records: &dyn Records, model: &mut BTreeMap<RecordKey, Record>, writes: Vec<Write>) {
+    for (object, state, owner, knows) in writes {
+        let bucket = if object % 2 == 0 { BUCKET } else { "another" };
+        let key = RecordKey::new(bucket, format!("{}/{object}", ["photos", "videos"][object % 3 % 2]));
+        let standing = model.get(&key);
+        let revision = standing.map_or(1, |record| record.revision + 1);
+        let record = Record { state, revision, ..plain(&key) };
+        let record = if owner == "none" { record } else { owned(record, owner) };
+        let known = Version { generation: 7, revision: 7_000 };
+        let expected = if knows { standing.map(Record::version) } else { Some(known) };
+        let outcome = records.put(&record, expected).await.unwrap();
+        if knows {
+            assert_eq!(outcome, Put::Stored);
+            model.insert(key, record);
+        } else {
+            assert_eq!(outcome, Put::Lost(standing.cloned().map(Box::new)));
+        }
+    }
+    let states = State::ALL.map(in_state);
+    let buckets = [in_bucket(BUCKET), in_bucket("another"), Query::default()];
+    for query in states.into_iter().chain(["alice", "bob", ""].map(owned_by)).chain(buckets) {
+        let expected: BTreeSet<_> = model.values().filter(|record| query.matches(record)).map(Record::key).collect();
+        let query = Query { limit: 9, ..query };
+        let mut found = BTreeSet::new();
+        for _ in 0..500 {
+            found = listed(records, &query).await;
+            if found == expected {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert_eq!(found, expected, "{query:?}");
+    }
 }
 
 /// Stores the first record of an object.

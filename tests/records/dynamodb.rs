@@ -1,6 +1,7 @@
 //! The store in a DynamoDB table: on an emulator in this process, and, where `AWS_ENDPOINT_URL_DYNAMODB` names another server,
 //! on that one too.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +9,17 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
-    ScalarAttributeType,
+    AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
+    ProjectionType, PutRequest, ScalarAttributeType, WriteRequest,
 };
+use futures_util::future::join_all;
 use jiff::Timestamp;
-use oss_callback::record::{Record, State};
-use oss_callback::records::dynamodb::{Credentials, DynamoDb, DynamoDbSettings};
-use oss_callback::records::{Put, Records, RecordsError};
+use oss_callback::record::{Record, RecordKey, State};
+use oss_callback::records::dynamodb::{Credentials, DynamoDb, DynamoDbSettings, Index, indexes};
+use oss_callback::records::{Put, Query, Records, RecordsError};
 use tokio::net::TcpListener;
 
-use crate::conformance::store;
+use crate::conformance::{OWNER, every, listed, store};
 use crate::proxy::{Fault, Proxy};
 use crate::samples::{full, key, plain, seen};
 
@@ -36,7 +38,7 @@ mod on_another_server {
 
 async fn with_emulator<F: Future<Output = ()>>(point: impl FnOnce(Arc<dyn Records>) -> F) {
     let emulator = start_emulator().await;
-    point(Arc::new(DynamoDb::new(TABLE, patient(&url_of(emulator))))).await;
+    point(Arc::new(DynamoDb::new(TABLE, indexed(patient(&url_of(emulator)))))).await;
 }
 
 /// Runs the point in a table of its own, which is removed even if the point fails.
@@ -45,13 +47,18 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let Ok(endpoint) = std::env::var("AWS_ENDPOINT_URL_DYNAMODB") else { return };
-    let settings = patient(&endpoint);
+    let settings = indexed(patient(&endpoint));
     let client = administrator(&settings);
     let table = format!("oss-callback-test-{}", unique());
     create_table(&client, &table).await;
     let outcome = tokio::spawn(point(Arc::new(DynamoDb::new(&table, settings)))).await;
     client.delete_table().table_name(&table).send().await.unwrap();
     outcome.unwrap();
+}
+
+/// With the custom variables that the conformance suite asks by.
+fn indexed(settings: DynamoDbSettings) -> DynamoDbSettings {
+    DynamoDbSettings { indexed: vec![OWNER.to_owned()], ..settings }
 }
 
 /// A word that no other run and no other test uses.
@@ -103,25 +110,32 @@ fn administrator(settings: &DynamoDbSettings) -> Client {
 }
 
 async fn create_table(client: &Client, table: &str) {
-    let due = GlobalSecondaryIndex::builder()
-        .index_name("due")
-        .key_schema(part("due_shard", KeyType::Hash))
-        .key_schema(part("due_at", KeyType::Range))
-        .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
-        .build()
-        .unwrap();
-    client
+    create_table_with(client, table, indexes(&[OWNER.to_owned()])).await;
+}
+
+async fn create_table_with(client: &Client, table: &str, indexes: Vec<Index>) {
+    let mut request = client
         .create_table()
         .table_name(table)
         .key_schema(part("pk", KeyType::Hash))
         .attribute_definitions(attribute("pk", ScalarAttributeType::S))
-        .attribute_definitions(attribute("due_shard", ScalarAttributeType::S))
-        .attribute_definitions(attribute("due_at", ScalarAttributeType::N))
-        .billing_mode(BillingMode::PayPerRequest)
-        .global_secondary_indexes(due)
-        .send()
-        .await
-        .unwrap();
+        .billing_mode(BillingMode::PayPerRequest);
+    let mut attributes = BTreeMap::new();
+    for Index { name, partition, sort, sort_is_number } in indexes {
+        let of = if sort_is_number { ScalarAttributeType::N } else { ScalarAttributeType::S };
+        let index = GlobalSecondaryIndex::builder()
+            .index_name(name)
+            .key_schema(part(&partition, KeyType::Hash))
+            .key_schema(part(sort, KeyType::Range))
+            .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build());
+        request = request.global_secondary_indexes(index.build().unwrap());
+        attributes.insert(partition, ScalarAttributeType::S);
+        attributes.insert(sort.to_owned(), of);
+    }
+    for (name, of) in attributes {
+        request = request.attribute_definitions(attribute(&name, of));
+    }
+    request.send().await.unwrap();
 }
 
 /// A key of the table or of an index.
@@ -134,23 +148,24 @@ fn attribute(name: &str, of: ScalarAttributeType) -> AttributeDefinition {
 }
 
 #[tokio::test]
-async fn a_table_without_the_index_serves_all_but_what_is_due_and_that_is_said() {
+async fn a_table_without_indexes_serves_all_but_what_is_due_and_that_is_said() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = patient(&url_of(listener.local_addr().unwrap()));
     tokio::spawn(dynoxide::server::serve_on(listener, dynoxide::Database::memory().unwrap()));
-    administrator(&settings)
-        .create_table()
-        .table_name(TABLE)
-        .key_schema(part("pk", KeyType::Hash))
-        .attribute_definitions(attribute("pk", ScalarAttributeType::S))
-        .billing_mode(BillingMode::PayPerRequest)
-        .send()
-        .await
-        .unwrap();
-    let records = DynamoDb::new(TABLE, settings);
-    let record = Record { state: State::Received, ..plain(&key("a")) };
+    create_table_with(&administrator(&settings), TABLE, Vec::new()).await;
+    let records = DynamoDb::new(TABLE, indexed(settings));
+    let record =
+        Record { state: State::Received, custom: [(OWNER.to_owned(), "1".to_owned())].into(), ..plain(&key("a")) };
     store(&records, &record).await;
+    store(&records, &plain(&key("b"))).await;
     assert_eq!(records.get(&key("a")).await.unwrap(), Some(record));
+    let by_bucket = Query { bucket: Some("examplebucket".to_owned()), ..every(1) };
+    let by_state = Query { state: Some(State::Received), ..every(1) };
+    let by_owner = Query { custom: vec![(OWNER.to_owned(), "1".to_owned())], ..every(1) };
+    assert_eq!(listed(&records, &by_bucket).await, [key("a"), key("b")].into());
+    for query in [by_state, by_owner] {
+        assert_eq!(listed(&records, &query).await, [key("a")].into(), "{query:?}");
+    }
     let sentence = records.due(Timestamp::UNIX_EPOCH, 9).await.unwrap_err().to_string();
     for word in [TABLE, "\"due\"", "due_shard", "due_at", "KEYS_ONLY"] {
         assert!(sentence.contains(word), "{word} is missing from: {sentence}");
@@ -165,9 +180,172 @@ async fn the_index_holds_only_what_is_due() {
     store(&records, &plain(&key("settled"))).await;
     store(&records, &Record { state: State::Received, ..plain(&key("due")) }).await;
     let scan = administrator(&settings).scan().table_name(TABLE).index_name("due").send().await.unwrap();
+    assert_eq!(scan.items().len(), 1);
     let keys: Vec<_> = scan.items().iter().map(|item| item["pk"].as_s().unwrap().as_str()).collect();
     assert_eq!(keys, ["examplebucket/due"]);
     assert_eq!(scan.items()[0].len(), 3, "no more than its keys: {:?}", scan.items()[0]);
+}
+
+/// The keys of the records that stand in an index.
+async fn standing_in(client: &Client, index: &str) -> BTreeSet<String> {
+    let scan = client.scan().table_name(TABLE).index_name(index).send().await.unwrap();
+    scan.items().iter().map(|item| item["pk"].as_s().unwrap().clone()).collect()
+}
+
+#[tokio::test]
+async fn indexes_hold_no_more_than_they_serve() {
+    let emulator = start_emulator().await;
+    let settings = patient(&url_of(emulator));
+    let records = DynamoDb::new(TABLE, indexed(settings.clone()));
+    for state in State::ALL {
+        store(&records, &Record { state, ..plain(&key(state.as_str())) }).await;
+    }
+    for (object, owner) in [("empty", ""), ("short", "1")] {
+        let custom = [(OWNER.to_owned(), owner.to_owned()), ("other".to_owned(), "1".to_owned())].into();
+        store(&records, &Record { custom, ..plain(&key(object)) }).await;
+    }
+    let client = administrator(&settings);
+    let rare = ["received", "processing", "failed", "skipped", "unverified", "deleted"];
+    assert_eq!(standing_in(&client, "state").await, rare.map(|state| format!("examplebucket/{state}")).into());
+    assert_eq!(standing_in(&client, "custom.uid").await, ["examplebucket/short".to_owned()].into());
+    assert_eq!(standing_in(&client, "bucket").await.len(), 10);
+    let items = client.scan().table_name(TABLE).send().await.unwrap().items.unwrap();
+    for item in items {
+        let state = item["state"].as_s().unwrap();
+        assert_eq!(
+            item.contains_key("sort_key"),
+            rare.contains(&state.as_str()) || item["object"].as_s().unwrap() == "short"
+        );
+        assert_eq!(item.contains_key("expires"), state == "deleted", "{item:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tombstone_expires_a_month_after_it_was_written_unless_the_object_comes_back_or_is_in_doubt() {
+    let emulator = start_emulator().await;
+    let settings = patient(&url_of(emulator));
+    let records = DynamoDb::new(TABLE, settings.clone());
+    let updated = Timestamp::from_second(1_000_000).unwrap();
+    let tombstone = Record { state: State::Deleted, updated, ..plain(&key("a")) };
+    let doubted = Record { recheck: true, revision: 2, ..tombstone.clone() };
+    let back = Record { state: State::Recorded, recheck: false, revision: 3, ..tombstone.clone() };
+    let mut standing = None;
+    for (record, expires) in [(&tombstone, Some("3592000")), (&doubted, None), (&back, None)] {
+        assert_eq!(records.put(record, standing).await.unwrap(), Put::Stored);
+        standing = Some(record.version());
+        let items = administrator(&settings).scan().table_name(TABLE).send().await.unwrap().items.unwrap();
+        let found = items[0].get("expires").map(|expires| expires.as_n().unwrap().as_str());
+        assert_eq!(found, expires, "{record:?}");
+        assert_eq!(records.get(&key("a")).await.unwrap().as_ref(), Some(record));
+    }
+}
+
+/// Stores a common record, and that many more items like it: in one bucket, over all shards.
+async fn multiply(records: &DynamoDb, client: &Client, count: usize) {
+    store(records, &plain(&RecordKey::new("another", "common"))).await;
+    let key = AttributeValue::S("another/common".to_owned());
+    let common = client.get_item().table_name(TABLE).key("pk", key).send().await.unwrap().item.unwrap();
+    let numbers: Vec<_> = (0..count).collect();
+    for some in numbers.chunks(25) {
+        let puts = some.iter().map(|number| {
+            let mut item = common.clone();
+            for (attribute, value) in [
+                ("pk", format!("another/common/{number}")),
+                ("object", format!("common/{number}")),
+                ("bucket_shard", format!("{:x}/another", number * 7 % 16)),
+            ] {
+                assert!(item.insert(attribute.to_owned(), AttributeValue::S(value)).is_some(), "{attribute}");
+            }
+            let put = PutRequest::builder().set_item(Some(item)).build().unwrap();
+            WriteRequest::builder().put_request(put).build()
+        });
+        let written = client.batch_write_item().request_items(TABLE, puts.collect()).send().await.unwrap();
+        assert!(written.unprocessed_items.is_none_or(|left| left.is_empty()));
+    }
+}
+
+#[tokio::test]
+async fn a_listing_looks_at_little_more_than_it_returns() {
+    let emulator = start_emulator().await;
+    let records = DynamoDb::new(TABLE, indexed(patient(&url_of(emulator))));
+    let rares = (0..20).map(|number| Record {
+        state: State::Failed,
+        custom: [(OWNER.to_owned(), "1".to_owned())].into(),
+        ..plain(&key(&format!("rare/{number}")))
+    });
+    let rares: Vec<_> = rares.collect();
+    join_all(rares.iter().map(|record| store(&records, record))).await;
+    multiply(&records, &administrator(&patient(&url_of(emulator))), 3_000).await;
+    let rare: BTreeSet<_> = rares.iter().map(Record::key).collect();
+    for limit in [3, 100] {
+        for query in [
+            Query { state: Some(State::Failed), ..every(limit) },
+            Query { custom: vec![(OWNER.to_owned(), "1".to_owned())], ..every(limit) },
+            Query { bucket: Some("examplebucket".to_owned()), ..every(limit) },
+            Query { bucket: Some("examplebucket".to_owned()), prefix: Some("rare/".to_owned()), ..every(limit) },
+        ] {
+            let meter = Proxy::start(emulator, Fault::HangUp, 0).await;
+            let metered = DynamoDb::new(TABLE, indexed(patient(&meter.url())));
+            assert_eq!(listed(&metered, &query).await, rare, "{query:?}");
+            // Each page asks the index anew for all that is left, and reads each record once.
+            let pages = rare.len().div_ceil(limit);
+            let (keys, read) = meter.examined();
+            assert!(keys <= (pages + 1) * rare.len(), "{keys} keys looked at for {query:?}");
+            assert_eq!(read, rare.len(), "{query:?}");
+        }
+    }
+    let meter = Proxy::start(emulator, Fault::HangUp, 0).await;
+    let page = Query { bucket: Some("another".to_owned()), prefix: Some("common/1".to_owned()), ..every(100) };
+    let page = DynamoDb::new(TABLE, indexed(patient(&meter.url()))).list(&page).await.unwrap();
+    let (keys, read) = meter.examined();
+    assert_eq!((page.records.len(), read), (100, 100));
+    assert!(keys <= 16 * 23, "{keys} keys looked at for a page of 100");
+}
+
+/// The template's lines from here on, as long as they are indented deeper than the first.
+fn block<'a>(template: &'a str, first: &str) -> Vec<&'a str> {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut lines = template.lines().skip_while(|line| line.trim() != first);
+    let begin = lines.next().unwrap_or_else(|| panic!("{first} is missing"));
+    let within = lines.take_while(|line| indent(line) > indent(begin));
+    let bare = within.map(|line| line.split('#').next().unwrap_or_default().trim());
+    bare.filter(|line| !line.is_empty()).collect()
+}
+
+#[test]
+fn the_template_makes_the_table_that_is_asked_for() {
+    let template = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/template.yaml")).unwrap();
+    let mut found: Vec<_> = Vec::new();
+    let mut defined = BTreeMap::from([("pk".to_owned(), "S")]);
+    for Index { name, partition, sort, sort_is_number } in indexes(&[]) {
+        assert_eq!(
+            block(&template, &format!("- IndexName: {name}")),
+            [
+                "KeySchema:".to_owned(),
+                format!("- AttributeName: {partition}"),
+                "KeyType: HASH".to_owned(),
+                format!("- AttributeName: {sort}"),
+                "KeyType: RANGE".to_owned(),
+                "Projection:".to_owned(),
+                "ProjectionType: KEYS_ONLY".to_owned(),
+            ],
+        );
+        defined.insert(partition, "S");
+        defined.insert(sort.to_owned(), if sort_is_number { "N" } else { "S" });
+        found.push(name);
+    }
+    let named: Vec<_> = template.lines().filter_map(|line| line.trim().strip_prefix("- IndexName: ")).collect();
+    assert_eq!(named, found);
+    let attributes = block(&template, "AttributeDefinitions:");
+    let attributes: BTreeMap<_, _> = attributes
+        .chunks(2)
+        .map(|pair| {
+            let name = pair[0].strip_prefix("- AttributeName: ").unwrap();
+            (name.to_owned(), pair[1].strip_prefix("AttributeType: ").unwrap())
+        })
+        .collect();
+    assert_eq!(attributes, defined);
+    assert_eq!(block(&template, "TimeToLiveSpecification:"), ["AttributeName: expires", "Enabled: true"]);
 }
 
 #[tokio::test]

@@ -9,17 +9,17 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use oss_callback::record::{Record, State};
 use oss_callback::records::embedded::{Embedded, OpenError};
-use oss_callback::records::{Put, Records};
+use oss_callback::records::{Put, Query, Records};
 use tempfile::TempDir;
 
-use crate::conformance::{every, listed, store};
+use crate::conformance::{OWNER, every, listed, store};
 use crate::samples::{full, hostile_keys, key, plain};
 
 conformance!(with_store);
 
 async fn with_store<F: Future<Output = ()>>(point: impl FnOnce(Arc<dyn Records>) -> F) {
     let directory = TempDir::new().unwrap();
-    point(Arc::new(Embedded::open(directory.path()).unwrap())).await;
+    point(Arc::new(Embedded::open_indexed(directory.path(), &[OWNER.to_owned()]).unwrap())).await;
 }
 
 #[tokio::test]
@@ -78,6 +78,45 @@ async fn what_is_due_is_so_after_reopening_and_in_a_database_from_before_there_w
         }
         let records = Embedded::open(directory.path()).unwrap();
         assert_eq!(records.due(Timestamp::UNIX_EPOCH, 9).await.unwrap(), [key("due")], "older: {older}");
+    }
+}
+
+/// The stored lists by state and by custom variable, as another program sees them.
+fn remove_listings(directory: &Path) {
+    let database = redb::Database::open(directory.join("records.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let table = redb::TableDefinition::<&[u8], ()>::new("listings");
+    assert!(transaction.delete_table(table).unwrap(), "the table has another name now");
+    transaction.commit().unwrap();
+}
+
+#[tokio::test]
+async fn listings_hold_what_was_stored_before_there_were_any_or_under_other_rules() {
+    let directory = TempDir::new().unwrap();
+    let record = Record { state: State::Failed, ..full(&key("a")) };
+    let records = Embedded::open(directory.path()).unwrap();
+    store(&records, &record).await;
+    store(&records, &plain(&key("b"))).await;
+    drop(records);
+    let by_state = Query { state: Some(State::Failed), ..every(9) };
+    let by_owner = Query { custom: vec![(OWNER.to_owned(), "42".to_owned())], ..every(9) };
+    let other = "empty".to_owned();
+    let owner = OWNER.to_owned();
+    for indexed in
+        [None, Some(vec![owner.clone()]), None, Some(vec![other.clone()]), Some(vec![other, owner]), Some(vec![])]
+    {
+        for older in [false, true] {
+            if older {
+                remove_listings(directory.path());
+            }
+            let records = match &indexed {
+                None => Embedded::open(directory.path()).unwrap(),
+                Some(indexed) => Embedded::open_indexed(directory.path(), indexed).unwrap(),
+            };
+            for query in [&by_state, &by_owner] {
+                assert_eq!(records.list(query).await.unwrap().records, [record.clone()], "{indexed:?}, older: {older}");
+            }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A proxy in front of DynamoDB that lets writes take effect but loses their answers.
+//! A proxy in front of DynamoDB that lets writes take effect but loses their answers, and counts what reading looks at.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,16 @@ pub(crate) enum Fault {
 
 pub(crate) struct Proxy {
     address: SocketAddr,
-    writes: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    writes: AtomicUsize,
+    /// Items and keys that queries and scans looked at.
+    looked_at: AtomicUsize,
+    /// Items that were read by their keys.
+    read: AtomicUsize,
 }
 
 impl Proxy {
@@ -26,14 +35,14 @@ impl Proxy {
     pub(crate) async fn start(server: SocketAddr, fault: Fault, losses: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let writes = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&writes);
+        let counts = Arc::new(Counts::default());
+        let counter = Arc::clone(&counts);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(pass_on(client, server, fault, losses, Arc::clone(&counter)));
             }
         });
-        Self { address, writes }
+        Self { address, counts }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -41,17 +50,23 @@ impl Proxy {
     }
 
     pub(crate) fn writes_passed_on(&self) -> usize {
-        self.writes.load(Ordering::SeqCst)
+        self.counts.writes.load(Ordering::SeqCst)
+    }
+
+    /// How many items or keys were looked at by queries and scans, and how many items were read by their keys.
+    pub(crate) fn examined(&self) -> (usize, usize) {
+        (self.counts.looked_at.load(Ordering::SeqCst), self.counts.read.load(Ordering::SeqCst))
     }
 }
 
 /// Serves one connection until either side closes it, or a loss closes it.
-async fn pass_on(mut client: TcpStream, server: SocketAddr, fault: Fault, losses: usize, writes: Arc<AtomicUsize>) {
+async fn pass_on(mut client: TcpStream, server: SocketAddr, fault: Fault, losses: usize, counts: Arc<Counts>) {
     let mut server = TcpStream::connect(server).await.unwrap();
     while let Some(request) = read_message(&mut client).await {
         server.write_all(&request).await.unwrap();
         let answer = read_message(&mut server).await.expect("the server answers");
-        if is_write(&request) && writes.fetch_add(1, Ordering::SeqCst) < losses {
+        counts.note(&answer);
+        if is_write(&request) && counts.writes.fetch_add(1, Ordering::SeqCst) < losses {
             match fault {
                 Fault::Hang => std::future::pending().await,
                 Fault::HangUp => return,
@@ -60,6 +75,18 @@ async fn pass_on(mut client: TcpStream, server: SocketAddr, fault: Fault, losses
         if client.write_all(&answer).await.is_err() {
             return;
         }
+    }
+}
+
+impl Counts {
+    fn note(&self, answer: &[u8]) {
+        let body = &answer[head_of(answer).len() + 4..];
+        let Ok(answer) = serde_json::from_slice::<serde_json::Value>(body) else { return };
+        let looked_at = answer["ScannedCount"].as_u64().unwrap_or_default();
+        self.looked_at.fetch_add(looked_at.try_into().unwrap(), Ordering::SeqCst);
+        let tables = answer["Responses"].as_object().into_iter().flat_map(|tables| tables.values());
+        let read = tables.map(|items| items.as_array().unwrap().len()).sum();
+        self.read.fetch_add(read, Ordering::SeqCst);
     }
 }
 

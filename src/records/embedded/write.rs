@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use redb::{Database, ReadableTable as _, Table};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{RECORDS, Store, decode, due};
+use super::{RECORDS, Store, decode, due, listings};
 use crate::record::{Record, Version};
 use crate::records::{Put, RecordsError};
 
@@ -20,6 +20,8 @@ pub(super) struct Job {
     pub(super) value: Vec<u8>,
     /// When it is due, if it is.
     pub(super) due: Option<Timestamp>,
+    /// Its entries in the listings.
+    pub(super) entries: Vec<Vec<u8>>,
     pub(super) expected: Option<Version>,
     pub(super) answer: oneshot::Sender<Outcome>,
 }
@@ -28,7 +30,7 @@ pub(super) struct Job {
 pub(super) fn write_until_closed(store: &Store, mut jobs: mpsc::Receiver<Job>) {
     let mut batch = Vec::with_capacity(BATCH);
     while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
-        match store.with(|database| commit(database, &batch)) {
+        match store.with(|database| commit(database, &store.indexed, &batch)) {
             Ok(outcomes) => answer(batch.drain(..).zip(outcomes)),
             Err(error) => {
                 let reason = error.to_string();
@@ -46,12 +48,16 @@ fn answer(outcomes: impl Iterator<Item = (Job, Outcome)>) {
 }
 
 /// Applies the puts in one transaction; what it returns may be told once it has returned.
-pub(super) fn commit(database: &Database, batch: &[Job]) -> Result<Vec<Outcome>, redb::Error> {
+pub(super) fn commit(database: &Database, indexed: &[String], batch: &[Job]) -> Result<Vec<Outcome>, redb::Error> {
     let transaction = database.begin_write()?;
-    let mut records = transaction.open_table(RECORDS)?;
-    let mut due = transaction.open_table(due::DUE)?;
-    let outcomes = batch.iter().map(|job| apply(&mut records, &mut due, job)).collect::<Result<Vec<_>, _>>()?;
-    drop((records, due));
+    let mut tables = Tables {
+        records: transaction.open_table(RECORDS)?,
+        due: transaction.open_table(due::DUE)?,
+        listings: transaction.open_table(listings::LISTINGS)?,
+        indexed,
+    };
+    let outcomes = batch.iter().map(|job| tables.apply(job)).collect::<Result<Vec<_>, _>>()?;
+    drop(tables);
     if outcomes.iter().any(|outcome| matches!(outcome, Ok(Put::Stored))) {
         transaction.commit()?;
     } else {
@@ -60,21 +66,31 @@ pub(super) fn commit(database: &Database, batch: &[Job]) -> Result<Vec<Outcome>,
     Ok(outcomes)
 }
 
-/// Applies one put. An outer error ends the whole transaction, an inner one concerns this put alone.
-fn apply(
-    records: &mut Table<'_, &[u8], &[u8]>,
-    due: &mut Table<'_, &[u8], ()>,
-    job: &Job,
-) -> Result<Outcome, redb::Error> {
-    let standing = records.get(job.key.as_slice())?.map(|value| decode::<Record>(&job.key, value.value()));
-    let standing = match standing.transpose() {
-        Ok(standing) => standing,
-        Err(error) => return Ok(Err(error)),
-    };
-    if standing.as_ref().map(Record::version) != job.expected {
-        return Ok(Ok(Put::Lost(standing.map(Box::new))));
+/// What a put changes.
+struct Tables<'transaction, 'names> {
+    records: Table<'transaction, &'static [u8], &'static [u8]>,
+    due: Table<'transaction, &'static [u8], ()>,
+    listings: Table<'transaction, &'static [u8], ()>,
+    /// Names of the custom variables in the listings.
+    indexed: &'names [String],
+}
+
+impl Tables<'_, '_> {
+    /// Applies one put. An outer error ends the whole transaction, an inner one concerns this put alone.
+    fn apply(&mut self, job: &Job) -> Result<Outcome, redb::Error> {
+        let key = job.key.as_slice();
+        let standing = self.records.get(key)?.map(|value| decode::<Record>(key, value.value()));
+        let standing = match standing.transpose() {
+            Ok(standing) => standing,
+            Err(error) => return Ok(Err(error)),
+        };
+        if standing.as_ref().map(Record::version) != job.expected {
+            return Ok(Ok(Put::Lost(standing.map(Box::new))));
+        }
+        self.records.insert(key, job.value.as_slice())?;
+        due::change(&mut self.due, key, standing.as_ref().and_then(Record::due), job.due)?;
+        let entries = standing.map(|record| listings::entries(&record, key, self.indexed)).unwrap_or_default();
+        listings::change(&mut self.listings, &entries, &job.entries)?;
+        Ok(Ok(Put::Stored))
     }
-    records.insert(job.key.as_slice(), job.value.as_slice())?;
-    due::change(due, &job.key, standing.and_then(|record| record.due()), job.due)?;
-    Ok(Ok(Put::Stored))
 }
