@@ -70,10 +70,11 @@ fn facts() -> impl Strategy<Value = Facts> {
     let last_modified = prop_oneof![Just(None), Just(Some(at(100))), Just(Some(at(200)))];
     let etag = option::weighted(0.8, "[AB]");
     let size = option::weighted(0.8, 1..=2_u64);
-    (etag, size, last_modified, any::<bool>()).prop_map(|(etag, size, last_modified, confirmed)| Facts {
+    let mime = prop_oneof![3 => Just("image/jpeg"), 1 => Just("text/plain")];
+    (etag, size, mime, last_modified, any::<bool>()).prop_map(|(etag, size, mime, last_modified, confirmed)| Facts {
         etag,
         size,
-        mime: Some("image/jpeg".to_owned()),
+        mime: Some(mime.to_owned()),
         last_modified,
         version_id: None,
         crc64: None,
@@ -232,6 +233,13 @@ proptest! {
     fn whether_two_versions_are_the_same_does_not_depend_on_which_came_first(one in facts(), other in facts()) {
         let record_of = |facts: &Facts| written(None, facts, None, &Plan::Record, at(1)).unwrap();
         prop_assert_eq!(record_of(&one).describes(&other), record_of(&other).describes(&one));
+    }
+
+    #[test]
+    fn the_same_bytes_under_another_type_are_another_version_where_oss_says_so(facts in facts(), confirmed: bool) {
+        let record = written(None, &Facts { confirmed: true, ..facts.clone() }, None, &Plan::Record, at(1)).unwrap();
+        let other = Facts { mime: Some("video/mp4".to_owned()), confirmed, ..facts };
+        prop_assert_eq!(record.describes(&other), !confirmed);
     }
 
     #[test]

@@ -53,13 +53,16 @@ impl Record {
     /// Whether `facts` describe the version that this record describes.
     ///
     /// Against what OSS confirmed, a claim is compared by what it says: a callback without an ETag by its size alone. Of two
-    /// claims only equal ones are the same, as there is nobody to ask.
+    /// claims only equal ones are the same, as there is nobody to ask. The type counts where both are from OSS: the same bytes
+    /// may be uploaded again under another type within the second that Last-Modified tells apart.
     pub fn describes(&self, facts: &Facts) -> bool {
         let (etags, sizes) = ((self.etag.as_ref(), facts.etag.as_ref()), (self.size.as_ref(), facts.size.as_ref()));
-        let same = if self.confirmed || facts.confirmed {
-            agree(etags.0, etags.1) && agree(sizes.0, sizes.1)
-        } else {
-            etags.0 == etags.1 && sizes.0 == sizes.1
+        let same = match (self.confirmed, facts.confirmed) {
+            (false, false) => etags.0 == etags.1 && sizes.0 == sizes.1,
+            (true, true) => {
+                agree(etags.0, etags.1) && agree(sizes.0, sizes.1) && agree(self.mime.as_ref(), facts.mime.as_ref())
+            }
+            _ => agree(etags.0, etags.1) && agree(sizes.0, sizes.1),
         };
         same && self.state != State::Deleted && agree(self.last_modified.as_ref(), facts.last_modified.as_ref())
     }
