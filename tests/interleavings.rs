@@ -14,8 +14,7 @@
 )]
 
 use std::collections::{BTreeSet, HashSet};
-use std::fmt::Write as _;
-use std::hash::{DefaultHasher, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use jiff::Timestamp;
 use oss_callback::record::{
@@ -59,7 +58,7 @@ enum Next {
 }
 
 /// How work ended.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 enum Outcome {
     Made(char),
     Changed,
@@ -75,7 +74,7 @@ struct Process {
 }
 
 /// What may still go wrong, and how often.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Hash)]
 struct Luck {
     overwritten: u32,
     deleted: u32,
@@ -437,18 +436,45 @@ impl World {
         }
     }
 
-    /// What tells this world from others. The lucky numbers are part of it: what may still come is.
+    /// What tells this world from others; what may still go wrong is part of it.
     fn digest(&self) -> u64 {
-        struct Digest(DefaultHasher);
-        impl std::fmt::Write for Digest {
-            fn write_str(&mut self, text: &str) -> std::fmt::Result {
-                self.0.write(text.as_bytes());
-                Ok(())
+        let mut digest = DefaultHasher::new();
+        (self.object, &self.versions, self.reached, &self.thumbnails, self.now).hash(&mut digest);
+        self.luck.hash(&mut digest);
+        tell_apart(self.record.as_ref(), &mut digest);
+        for Process { name: _, role: _, next } in &self.processes {
+            std::mem::discriminant(next).hash(&mut digest);
+            match next {
+                Next::Read | Next::Nothing => {}
+                Next::Head(previous) => tell_apart(previous.as_ref(), &mut digest),
+                Next::Observe(expected, record) => {
+                    expected.map(|version| version.revision).hash(&mut digest);
+                    tell_apart(Some(record), &mut digest);
+                }
+                Next::Lease(expected, record) => {
+                    expected.revision.hash(&mut digest);
+                    tell_apart(Some(record), &mut digest);
+                }
+                Next::Get(record) | Next::Make(record) => tell_apart(Some(record), &mut digest),
+                Next::End(record, outcome) => {
+                    outcome.hash(&mut digest);
+                    tell_apart(Some(record), &mut digest);
+                }
             }
         }
-        let mut digest = Digest(DefaultHasher::new());
-        write!(digest, "{self:?}").unwrap();
-        digest.0.finish()
+        digest.finish()
+    }
+}
+
+/// What differs between records here. A revision is not enough: what another process is about to write may have the same.
+fn tell_apart(record: Option<&Record>, digest: &mut DefaultHasher) {
+    let Some(record) = record else { return false.hash(digest) };
+    let lease = record.lease.as_ref().map(|lease| (&lease.owner, lease.until));
+    (record.generation, record.revision, record.state, record.reason, &record.etag, lease).hash(digest);
+    (record.confirmed, record.recheck, &record.request_id, record.last_modified).hash(digest);
+    (record.attempts, record.deferrals, record.next_attempt, record.first_seen, record.updated).hash(digest);
+    for line in &record.thumbnails {
+        line.key.hash(digest);
     }
 }
 
@@ -520,7 +546,7 @@ fn a_callback_between_two_workers_while_the_object_is_overwritten() {
 
 #[test]
 fn somebody_reconciles_while_callbacks_arrive_and_the_object_goes() {
-    let luck = Luck { overwritten: 1, deleted: 1, outages: 1, hours: 1, ..Luck::default() };
+    let luck = Luck { overwritten: 1, deleted: 1, hours: 1, ..Luck::default() };
     let processes = [("first", Role::Callback('A')), ("second", Role::Callback('B')), ("all", Role::Reconciler)];
     visit_all("callbacks beside reconciling", World::new(Some('A'), None, &processes, luck));
 }
