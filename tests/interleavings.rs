@@ -42,7 +42,7 @@ enum Next {
     /// Read the record; a worker then sees whether anything is due.
     Read,
     /// Ask OSS what is there, having read this.
-    Head(Option<Record>),
+    Head(Option<Box<Record>>),
     /// Write what was observed in place of what was read.
     Observe(Option<Version>, Box<Record>),
     /// Take the lease.
@@ -229,7 +229,7 @@ impl World {
             Next::Read => {
                 let record = self.record.clone();
                 if process.role != Role::Worker {
-                    return Next::Head(record);
+                    return Next::Head(record.map(Box::new));
                 }
                 let Some(record) = record else { return Next::Nothing };
                 if record.due().is_none_or(|due| due > self.now) {
@@ -237,10 +237,10 @@ impl World {
                 }
                 match record.lease(self.lease(owner), self.now) {
                     Some(next) => Next::Lease(record.version(), Box::new(next)),
-                    None => Next::Head(Some(record)),
+                    None => Next::Head(Some(Box::new(record))),
                 }
             }
-            Next::Head(previous) => self.observed(process, previous, answered),
+            Next::Head(previous) => self.observed(process, previous.map(|record| *record), answered),
             Next::Observe(expected, next) => {
                 if self.put(process, *next.clone(), expected) {
                     self.goes_on(process, *next)
@@ -446,7 +446,7 @@ impl World {
             std::mem::discriminant(next).hash(&mut digest);
             match next {
                 Next::Read | Next::Nothing => {}
-                Next::Head(previous) => tell_apart(previous.as_ref(), &mut digest),
+                Next::Head(previous) => tell_apart(previous.as_deref(), &mut digest),
                 Next::Observe(expected, record) => {
                     expected.map(|version| version.revision).hash(&mut digest);
                     tell_apart(Some(record), &mut digest);

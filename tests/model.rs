@@ -111,7 +111,7 @@ impl Function {
     fn repeats(&mut self, upload: usize, answer: &Answer) {
         let writes = self.writes();
         let again = self.act(&[upload], false, false).expect("nothing kills it");
-        assert_eq!(again, [answer.clone()], "I7");
+        assert_eq!(again, std::slice::from_ref(answer), "I7");
         assert_eq!(self.writes(), writes, "I7: a duplicate is written down");
     }
 
