@@ -156,7 +156,7 @@ impl Function {
 
     /// Whatever was wrong ends.
     fn rest(&mut self, model: &Model, rest: Rest) {
-        self.world.set_ambush(None);
+        self.world.prepare(None, 0);
         self.world.state().reach = Reach::Up;
         self.world.jump(4000);
         if rest == Rest::Delivered {
@@ -213,12 +213,12 @@ impl StateMachineTest for Function {
             Transition::Restart => function.restart(),
             Transition::Forge { upload, signed } => function.forged(model, upload, signed),
             Transition::Rest(rest) => function.rest(model, rest),
-            Transition::Act { deliver, sweep, reconcile, ambush } => {
+            Transition::Act { deliver, sweep, reconcile, ambush, pace } => {
                 for upload in &deliver {
                     function.sign(model, *upload);
                 }
                 let swept_from = function.world.now();
-                function.world.set_ambush(ambush);
+                function.world.prepare(ambush, pace);
                 let answers = function.act(&deliver, sweep, reconcile);
                 if function.world.spring_ambush() {
                     function.restart();

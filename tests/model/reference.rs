@@ -96,6 +96,8 @@ pub enum Transition {
         sweep: bool,
         reconcile: bool,
         ambush: Option<Ambush>,
+        /// How their requests fall out of step.
+        pace: u64,
     },
     /// A callback about this upload that nobody signed, or about a bucket that is not ours.
     Forge {
@@ -256,8 +258,11 @@ fn act(deliver: BoxedStrategy<Vec<usize>>, now: i64) -> impl Strategy<Value = Tr
     ];
     let ambush = (0..12_u32, surprise).prop_map(|(after, surprise)| Ambush { after, surprise });
     let others = prop_oneof![3 => Just((false, false)), 2 => Just((true, false)), 1 => Just((false, true))];
-    (deliver, others, option::weighted(0.5, ambush)).prop_map(|(deliver, (sweep, reconcile), ambush)| {
-        let idle = deliver.is_empty() && !reconcile;
-        Transition::Act { deliver, sweep: sweep || idle, reconcile, ambush }
-    })
+    (deliver, others, option::weighted(0.5, ambush), any::<u64>()).prop_map(
+        |(deliver, (sweep, reconcile), ambush, pace)| {
+            let sweep = sweep || (deliver.is_empty() && !reconcile);
+            let alone = deliver.len() + usize::from(sweep || reconcile) == 1;
+            Transition::Act { deliver, sweep, reconcile, ambush, pace: if alone { 0 } else { pace } }
+        },
+    )
 }

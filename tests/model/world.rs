@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -51,6 +52,8 @@ pub struct State {
     jumped: SignedDuration,
     ambush: Option<Ambush>,
     disturbed: bool,
+    /// Two bits for each request to come: how long it takes, so that those who act at the same time fall out of step.
+    pace: u64,
     /// Requests to the store and to OSS so far.
     pub calls: u64,
     /// Every record ever written, by its revision.
@@ -101,6 +104,7 @@ impl World {
                 jumped: SignedDuration::ZERO,
                 ambush: None,
                 disturbed: false,
+                pace: 0,
                 calls: 0,
                 history: BTreeMap::new(),
                 pending: Vec::new(),
@@ -126,9 +130,10 @@ impl World {
         self.state().jumped += SignedDuration::from_secs(seconds);
     }
 
-    /// Lays an ambush for the next step, or none.
-    pub fn set_ambush(&self, ambush: Option<Ambush>) {
+    /// Lays an ambush for the next step, or none, and sets the pace of its requests.
+    pub fn prepare(&self, ambush: Option<Ambush>, pace: u64) {
         let mut state = self.state();
+        state.pace = pace;
         state.disturbed = ambush.is_some();
         state.ambush = ambush;
     }
@@ -169,6 +174,10 @@ impl World {
 
     /// The fate of one request; whoever dies before it took effect never comes back from here.
     async fn request(&self) -> Fate {
+        let pause = self.state().pause();
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
         let fate = {
             let mut state = self.state();
             state.calls += 1;
@@ -194,6 +203,12 @@ impl World {
 }
 
 impl State {
+    /// How long the next request takes.
+    fn pause(&mut self) -> Duration {
+        self.pace = self.pace.rotate_right(2);
+        Duration::from_millis((self.pace & 3) * 2)
+    }
+
     fn befall(&mut self, surprise: Surprise) -> Fate {
         match surprise {
             Surprise::Crash { .. } => return Fate::Last,
