@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,8 +13,8 @@ use oss_callback::app::{App, Parts};
 use oss_callback::keys::TrustedKeys;
 use oss_callback::media::Rules;
 use oss_callback::objects::Objects;
-use oss_callback::observe::{Observer, Work};
-use oss_callback::record::{Record, RecordKey};
+use oss_callback::reconcile::{Reconciler, Request};
+use oss_callback::record::Record;
 use oss_callback::records::{Query, Records};
 use oss_callback::request::{Body, CallbackPaths, DeliveredPath, Incoming};
 use oss_callback::signature::PublicKey;
@@ -56,7 +57,7 @@ pub struct Process {
     patient: Arc<App>,
     hasty: Arc<App>,
     worker: Arc<Worker>,
-    observer: Observer,
+    reconciler: Reconciler,
     store: Arc<Store>,
     world: Arc<World>,
 }
@@ -82,14 +83,16 @@ impl Process {
                 budget,
                 concurrency: 256,
                 works_after_answer: true,
+                checkpoints: None,
             }))
         };
+        let worker = Arc::new(Worker::new(Arc::clone(&objects), Arc::clone(&records), Arc::clone(&rules)));
         Self {
             runtime: Builder::new_current_thread().enable_time().build().unwrap(),
             patient: app(PATIENCE),
             hasty: app(HASTE),
-            worker: Arc::new(Worker::new(Arc::clone(&objects), Arc::clone(&records), Arc::clone(&rules))),
-            observer: Observer::new(records, Some(objects), rules),
+            reconciler: Reconciler::new(objects, records, rules, Arc::clone(&worker)),
+            worker,
             store,
             world: Arc::clone(world),
         }
@@ -138,16 +141,9 @@ impl Process {
 
     /// Brings every record up to what OSS says, whether anybody told of the object or not.
     async fn reconcile(&self) {
-        let mut keys: Vec<RecordKey> = self.world.state().objects.keys().cloned().collect();
-        keys.retain(|key| !key.object.starts_with("thumbnails/"));
-        if let Ok(page) = self.store.list(&Query { limit: 100, ..Query::default() }).await {
-            keys.extend(page.records.iter().map(|record| record.key()));
-        }
-        keys.sort();
-        keys.dedup();
-        for key in keys {
-            let _ = self.observer.observe(&key, None, &Work::Leave).await;
-        }
+        let request = Request { bucket: BUCKET.to_owned(), ..Request::default() };
+        // Faults are of the world's making; another run comes.
+        let _ = self.reconciler.run(&request, None, &AtomicBool::new(false), &|_| {}).await;
     }
 }
 

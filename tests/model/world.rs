@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use md5::{Digest as _, Md5};
-use oss_callback::objects::{Objects, ObjectsError};
+use oss_callback::objects::{Listed, Listing, Objects, ObjectsError};
 use oss_callback::record::{Facts, Record, RecordKey, Version};
 use oss_callback::records::embedded::Embedded;
 use oss_callback::records::{Page, Put, Query, Records, RecordsError};
@@ -21,6 +21,9 @@ use super::reference::{self, Ambush, Content, Reach, Surprise};
 
 /// The bucket of all objects.
 pub const BUCKET: &str = "examplebucket";
+
+/// Few, so that every listing has several pages.
+const LISTED_PER_PAGE: usize = 2;
 
 /// An object in OSS.
 #[derive(Debug, Clone)]
@@ -311,6 +314,7 @@ impl Objects for Oss {
                 last_modified: Timestamp::from_second(object.second).ok(),
                 version_id: None,
                 crc64: None,
+                own_output: false,
                 confirmed: true,
             })
         })
@@ -327,6 +331,30 @@ impl Objects for Oss {
             self.0.die().await;
         }
         Ok(object.bytes)
+    }
+
+    async fn list(&self, bucket: &str, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError> {
+        self.ask(|state| {
+            state.answers()?;
+            let behind = |key: &&RecordKey| after.is_none_or(|after| key.object.as_str() > after);
+            let keys = state.objects.keys().filter(|key| key.bucket == bucket && key.object.starts_with(prefix));
+            let mut objects: Vec<Listed> = keys
+                .filter(behind)
+                .map(|key| {
+                    let object = &state.objects[key];
+                    Listed {
+                        object: key.object.clone(),
+                        etag: object.etag(),
+                        size: object.bytes.len() as u64,
+                        last_modified: Timestamp::from_second(object.second).ok(),
+                    }
+                })
+                .collect();
+            let more = objects.len() > LISTED_PER_PAGE;
+            objects.truncate(LISTED_PER_PAGE);
+            Ok(Listing { objects, more })
+        })
+        .await
     }
 
     async fn put(&self, key: &RecordKey, mime: &str, bytes: Bytes) -> Result<(), ObjectsError> {
