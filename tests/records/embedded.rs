@@ -114,7 +114,11 @@ async fn listings_hold_what_was_stored_before_there_were_any_or_under_other_rule
                 Some(indexed) => Embedded::open_indexed(directory.path(), indexed).unwrap(),
             };
             for query in [&by_state, &by_owner] {
-                assert_eq!(records.list(query).await.unwrap().records, [record.clone()], "{indexed:?}, older: {older}");
+                assert_eq!(
+                    records.list(query).await.unwrap().records,
+                    std::slice::from_ref(&record),
+                    "{indexed:?}, older: {older}"
+                );
             }
         }
     }
