@@ -353,9 +353,11 @@ fn without_a_verb_and_without_lambda_it_says_what_it_can_do() {
 #[tokio::test]
 async fn records_are_listed_as_json_lines_with_filters() {
     let data = tempfile::tempdir().unwrap();
-    let running = Running::start(data.path(), &[]);
-    for object in ["a/1", "a/2", "b/1+%26%3F"] {
-        let signed = Signed::form(&format!("bucket=examplebucket&object={object}"));
+    let rules = data.path().join("rules.toml");
+    std::fs::write(&rules, "[index]\ncustom = [\"uid\"]\n").unwrap();
+    let running = Running::start(data.path(), &[("OSS_CALLBACK_RULES", rules.to_str().unwrap())]);
+    for (object, uid) in [("a/1", "7"), ("a/2", "8"), ("b/1+%26%3F", "7%3D%26")] {
+        let signed = Signed::form(&format!("bucket=examplebucket&object={object}&uid={uid}&kind=x"));
         assert_eq!(send(running.address, &signed.bytes()).await.status, 200);
     }
     let listen = running.address.to_string();
@@ -374,6 +376,11 @@ async fn records_are_listed_as_json_lines_with_filters() {
         assert_eq!(list(&["--prefix", "a/", "--bucket", "examplebucket", "--state", "recorded"]), ["a/1", "a/2"]);
         assert_eq!(list(&["--limit", "1"]), ["a/1"]);
         assert_eq!(list(&["--state", "ready"]), Vec::<String>::new());
+        assert_eq!(list(&["--custom", "uid=7"]), ["a/1"]);
+        assert_eq!(list(&["--custom", "uid=7=&"]), ["b/1 &?"]);
+        assert_eq!(list(&["--custom", "kind=x", "--custom", "uid=8"]), ["a/2"]);
+        assert_eq!(list(&["--custom", "uid="]), Vec::<String>::new());
+        assert_eq!(run(&["list", "--custom", "uid"]).0.status.code(), Some(2));
         assert!(run(&["get", "examplebucket/b/1 &?"]).0.status.success());
         let (output, error) = run(&["get", "examplebucket/none"]);
         assert_eq!(output.status.code(), Some(1));

@@ -555,6 +555,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_left_a_listing_is_not_looked_at_any_more() {
+        let directory = TempDir::new().unwrap();
+        let records = Embedded::open_indexed(directory.path(), &["uid".to_owned()]).unwrap();
+        for object in ["a", "b", "c"] {
+            let custom = [("uid".to_owned(), "1".to_owned())].into();
+            let before = Record { state: State::Failed, custom, ..record(object) };
+            let after = Record { revision: 2, ..record(object) };
+            assert_eq!(records.put(&before, None).await.unwrap(), Put::Stored);
+            assert_eq!(records.put(&after, Some(before.version())).await.unwrap(), Put::Stored);
+        }
+        for query in [
+            Query { state: Some(State::Failed), ..Query::default() },
+            Query { custom: vec![("uid".to_owned(), "1".to_owned())], ..Query::default() },
+        ] {
+            let mut scan = Scan::new(query, &records.store.indexed).unwrap();
+            scan.budget = 0;
+            assert_eq!(records.store.with(|database| scan.page(database)).unwrap().unwrap(), Page::default());
+        }
+    }
+
+    #[tokio::test]
     async fn a_page_ends_when_enough_items_were_looked_at_and_the_next_goes_on_there() {
         let directory = TempDir::new().unwrap();
         let records = Embedded::open(directory.path()).unwrap();
