@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 
 use crate::conformance::{OWNER, every, listed, store};
 use crate::proxy::{Fault, Proxy};
-use crate::samples::{full, key, plain, seen};
+use crate::samples::{full, hostile_keys, key, plain, seen};
 
 const TABLE: &str = "records";
 const REGION: &str = "eu-central-1";
@@ -240,8 +240,8 @@ async fn a_tombstone_expires_a_month_after_it_was_written_unless_the_object_come
     }
 }
 
-/// Stores a common record, and that many more items like it: in one bucket, over all shards.
-async fn multiply(records: &DynamoDb, client: &Client, count: usize) {
+/// Stores a common record, and that many more items like it, in one bucket, each in this shard of the index.
+async fn multiply(records: &DynamoDb, client: &Client, count: usize, shard: fn(usize) -> usize) {
     store(records, &plain(&RecordKey::new("another", "common"))).await;
     let key = AttributeValue::S("another/common".to_owned());
     let common = client.get_item().table_name(TABLE).key("pk", key).send().await.unwrap().item.unwrap();
@@ -250,9 +250,9 @@ async fn multiply(records: &DynamoDb, client: &Client, count: usize) {
         let puts = some.iter().map(|number| {
             let mut item = common.clone();
             for (attribute, value) in [
-                ("pk", format!("another/common/{number}")),
-                ("object", format!("common/{number}")),
-                ("bucket_shard", format!("{:x}/another", number * 7 % 16)),
+                ("pk", format!("another/common/{number:04}")),
+                ("object", format!("common/{number:04}")),
+                ("bucket_shard", format!("{:x}/another", shard(*number))),
             ] {
                 assert!(item.insert(attribute.to_owned(), AttributeValue::S(value)).is_some(), "{attribute}");
             }
@@ -275,7 +275,7 @@ async fn a_listing_looks_at_little_more_than_it_returns() {
     });
     let rares: Vec<_> = rares.collect();
     join_all(rares.iter().map(|record| store(&records, record))).await;
-    multiply(&records, &administrator(&patient(&url_of(emulator))), 3_000).await;
+    multiply(&records, &administrator(&patient(&url_of(emulator))), 3_000, |number| number % 16).await;
     let rare: BTreeSet<_> = rares.iter().map(Record::key).collect();
     for limit in [3, 100] {
         for query in [
@@ -300,6 +300,40 @@ async fn a_listing_looks_at_little_more_than_it_returns() {
     let (keys, read) = meter.examined();
     assert_eq!((page.records.len(), read), (100, 100));
     assert!(keys <= 16 * 23, "{keys} keys looked at for a page of 100");
+}
+
+#[tokio::test]
+async fn nothing_is_left_out_where_one_shard_holds_much_that_comes_before_all_others() {
+    let emulator = start_emulator().await;
+    let settings = patient(&url_of(emulator));
+    let records = DynamoDb::new(TABLE, settings.clone());
+    multiply(&records, &administrator(&settings), 150, |number| if number < 75 { 0 } else { number % 16 }).await;
+    let common = listed(&records, &Query { bucket: Some("another".to_owned()), ..every(100) }).await;
+    assert_eq!(common.len(), 151);
+}
+
+/// DynamoDB would refuse the whole item, which the emulators do not.
+#[tokio::test]
+async fn no_key_of_an_index_is_empty_or_longer_than_dynamodb_takes() {
+    let emulator = start_emulator().await;
+    let settings = indexed(patient(&url_of(emulator)));
+    let records = DynamoDb::new(TABLE, settings.clone());
+    let long = RecordKey::new("b".repeat(63), "é".repeat(511) + "x");
+    let values = [String::new(), "x".repeat(1_024), "x".repeat(1_025), "é".repeat(30_000)];
+    let keys = hostile_keys().into_iter().chain([long]);
+    for (key, value) in keys.zip(values.iter().cycle()) {
+        let custom = [(OWNER.to_owned(), value.clone())].into();
+        store(&records, &Record { state: State::Failed, custom, ..plain(&key) }).await;
+    }
+    for item in administrator(&settings).scan().table_name(TABLE).send().await.unwrap().items.unwrap() {
+        for Index { partition, sort, sort_is_number, .. } in indexes(&settings.indexed) {
+            for (attribute, most) in [(partition.as_str(), 2_048), (sort, 1_024)] {
+                let Some(AttributeValue::S(value)) = item.get(attribute) else { continue };
+                assert!(!sort_is_number || attribute != sort);
+                assert!((1..=most).contains(&value.len()), "{attribute} has {} bytes", value.len());
+            }
+        }
+    }
 }
 
 /// The template's lines from here on, as long as they are indented deeper than the first.
