@@ -112,7 +112,7 @@ fn objects(oss: config::Oss, budget: Duration) -> Arc<dyn Objects> {
 }
 
 /// Opens the store of records, indexed by the custom variables that the rules name. Without rules, which is for reading alone,
-/// an embedded store keeps its indexes, and those of a table are not asked.
+/// an embedded store keeps its indexes, and a table is not asked by those of custom variables.
 ///
 /// # Errors
 /// If it cannot be opened, or this build lacks it.
