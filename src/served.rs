@@ -103,31 +103,32 @@ impl ServedRecords {
         struct Answer {
             run: Option<Run>,
         }
-        let answer: Option<Answer> = self.request(method, "/reconcile", body).await?;
-        answer.and_then(|answer| answer.run).ok_or_else(|| self.failed("has no run that reconciles; was it restarted?"))
+        let answer: Result<Answer, String> = self.request(method, "/reconcile", body).await?;
+        let run = answer.map_err(|reason| self.failed(format!("does not reconcile{reason}")))?.run;
+        run.ok_or_else(|| self.failed("has no run that reconciles; was it restarted?"))
     }
 
     /// The answer to `GET /records` with this query; `None` for 404.
     async fn ask<T: DeserializeOwned>(&self, query: &[(&str, &str)]) -> Result<Option<T>, ServedError> {
         let query = serde_urlencoded::to_string(query).map_err(|error| self.failed(error))?;
-        self.request(Method::GET, &format!("/records?{query}"), Bytes::new()).await
+        Ok(self.request(Method::GET, &format!("/records?{query}"), Bytes::new()).await?.ok())
     }
 
-    /// The answer to a request; `None` for 404.
+    /// The answer to a request; for 404 what the server says of it.
     async fn request<T: DeserializeOwned>(
         &self,
         method: Method,
         target: &str,
         body: Bytes,
-    ) -> Result<Option<T>, ServedError> {
+    ) -> Result<Result<T, String>, ServedError> {
         let (status, body) = tokio::time::timeout(TIME, self.fetch(method, target, body))
             .await
             .map_err(|_| self.failed("does not answer"))??;
         match status {
             StatusCode::OK => serde_json::from_slice(&body)
-                .map(Some)
+                .map(Ok)
                 .map_err(|error| self.failed(format!("sent an answer that cannot be read: {error}"))),
-            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::NOT_FOUND => Ok(Err(reason(&body))),
             StatusCode::UNAUTHORIZED => Err(self.failed("does not take this OSS_CALLBACK_API_TOKEN")),
             status => Err(self.failed(format!("answered {status}{}", reason(&body)))),
         }

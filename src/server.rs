@@ -65,16 +65,18 @@ impl Server {
         let app = Arc::clone(&self.app);
         let pool = self.app.pool().cloned().map(|worker| {
             tokio::spawn(async move {
+                let mut until = tokio::time::Instant::now();
                 let stopped = async {
                     // Dropping the other end stops it too.
                     drop(stopped.await);
+                    until = tokio::time::Instant::now() + STOP_TIMEOUT;
                     if let Some(runs) = app.runs() {
                         runs.stop();
                     }
                 };
                 worker.run(stopped).await;
                 if let Some(runs) = app.runs()
-                    && tokio::time::timeout(STOP_TIMEOUT, runs.ended()).await.is_err()
+                    && tokio::time::timeout_at(until, runs.ended()).await.is_err()
                 {
                     tracing::warn!("stopped while reconciling; the next run goes on from its last checkpoint");
                 }

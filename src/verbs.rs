@@ -205,7 +205,9 @@ impl Reader {
             let directory = directory.display();
             return Err(format!("there is no record store in {directory} (OSS_CALLBACK_STORE)").into());
         }
-        match wire::records(&config.store, Duration::from_secs(20), config.rules.as_ref()) {
+        // An embedded store keeps what its server said is indexed: reading changes nothing.
+        let rules = config.rules.as_ref().filter(|_| matches!(config.store, Store::DynamoDb(_)));
+        match wire::records(&config.store, Duration::from_secs(20), rules) {
             Ok(store) => Ok(Self::Store(store)),
             Err(WireError::StoreInUse(held)) => match &config.api_token {
                 Some(token) => Ok(Self::Server(ServedRecords::new(config.listen, token))),

@@ -68,7 +68,7 @@ pub fn app(config: Config) -> Result<App, WireError> {
 /// If the store cannot be opened, or this build lacks it.
 pub fn worker(config: WorkerConfig) -> Result<Arc<Worker>, WireError> {
     warn_of(&config.rules);
-    let records = records(&config.store, WORKER_BUDGET, Some(&config.rules))?;
+    let records = records(&config.store, WORKER_BUDGET, indexed_beside_a_server(&config))?;
     Ok(Arc::new(Worker::new(objects(config.oss, WORKER_BUDGET), records, Arc::new(config.rules))))
 }
 
@@ -78,7 +78,7 @@ pub fn worker(config: WorkerConfig) -> Result<Arc<Worker>, WireError> {
 /// If the store cannot be opened, or this build lacks it.
 pub fn reconciler(config: WorkerConfig) -> Result<Reconciler, WireError> {
     warn_of(&config.rules);
-    let records = records(&config.store, WORKER_BUDGET, Some(&config.rules))?;
+    let records = records(&config.store, WORKER_BUDGET, indexed_beside_a_server(&config))?;
     let (objects, rules) = (objects(config.oss, WORKER_BUDGET), Arc::new(config.rules));
     let worker = Worker::new(Arc::clone(&objects), Arc::clone(&records), Arc::clone(&rules));
     Ok(Reconciler::new(objects, records, rules, Arc::new(worker)))
@@ -90,6 +90,11 @@ pub fn checkpoints(store: &Store) -> Option<PathBuf> {
         Store::Embedded(directory) => Some(directory.clone()),
         Store::DynamoDb(_) => None,
     }
+}
+
+/// The rules that say what is indexed. An embedded store keeps what its server said: one that helps out need not know.
+fn indexed_beside_a_server(config: &WorkerConfig) -> Option<&Rules> {
+    matches!(config.store, Store::DynamoDb(_)).then_some(&config.rules)
 }
 
 fn warn_of(rules: &Rules) {

@@ -128,6 +128,13 @@ pub enum AttendError {
     Oss(&'static str),
 }
 
+impl AttendError {
+    /// Whether OSS answers, but refuses this object to our credentials.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Oss(reason) if *reason == Reason::OssForbidden.as_str())
+    }
+}
+
 impl From<ObserveError> for AttendError {
     fn from(error: ObserveError) -> Self {
         match error {
@@ -332,7 +339,11 @@ impl Worker {
             _ => {}
         }
         self.attend(key).await?;
-        Ok(self.records.get(key).await?)
+        let standing = self.records.get(key).await?;
+        match standing.as_ref().filter(|record| record.state == State::Received).and_then(|record| record.reason) {
+            Some(reason @ (Reason::OssUnavailable | Reason::OssForbidden)) => Err(AttendError::Oss(reason.as_str())),
+            _ => Ok(standing),
+        }
     }
 
     /// Does the work on a record whose lease `owner` holds, and returns the record as it then stands.
@@ -428,9 +439,7 @@ impl Worker {
         let Ok(permit) = Arc::clone(&self.decoding).acquire_owned().await else {
             return Outcome::Later(Reason::OutOfTime, made_so_far(&ledger));
         };
-        // This version has just so many bytes, and the time for them goes by their number: an OSS that hangs holds a place
-        // among those that decode no longer than that.
-        let bytes = match self.objects.get(&key, etag, record.size.unwrap_or(limits.max_bytes)).await {
+        let bytes = match self.objects.get(&key, etag, limits.max_bytes).await {
             Ok(bytes) => bytes,
             Err(ObjectsError::NotFound) => return Outcome::Gone,
             Err(error) => return not_read(&key, &error, made_so_far(&ledger)),

@@ -452,6 +452,47 @@ async fn objects_that_cannot_be_asked_about_are_told_and_left_for_the_next_run()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pictures_whose_thumbnails_cannot_be_stored_are_not_called_repaired() {
+    let world = World::new(&["status=503,operation=PutObject,prefix=thumbnails/"]).await;
+    world.put("a.png", "image/png", &png()).await;
+    let ran = reconcile(&world, &[BUCKET]).await;
+    assert_eq!(ran.code, Some(75), "{}", ran.error);
+    assert_eq!(ran.numbers(["missing", "repaired", "not_repaired"]), [1, 0, 1], "{}", ran.finished);
+    assert!(ran.found[0]["problem"].as_str().unwrap().contains("oss_unavailable"), "{}", ran.found[0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_run_listed_and_another_goes_on_from_is_neither_asked_about_one_by_one_nor_taken_for_gone() {
+    let world = World::new(&[]).await;
+    for number in 0..40 {
+        world.put(&format!("{number:02}.txt"), "text/plain", b"text").await;
+    }
+    reconcile(&world, &[BUCKET]).await.assert_complete();
+    world.delete("05.txt").await;
+    world.delete("35.txt").await;
+    let first = reconcile(&world, &[BUCKET, "--max-objects", "20"]).await;
+    assert_eq!((first.code, first.numbers(["listed", "written"])), (Some(75), [20, 0]), "{}", first.finished);
+    let start = events(&world);
+    let second = reconcile(&world, &[BUCKET]).await;
+    second.assert_complete();
+    assert_eq!(second.findings(), BTreeMap::from([("05.txt", "orphaned"), ("35.txt", "orphaned")]));
+    // The rest of the bucket, its beginning once more, and each of the two asked about before and while it is repaired.
+    assert_eq!(asked(&world, start), BTreeMap::from([("ListObjects".to_owned(), 2), ("HeadObject".to_owned(), 4)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cap_within_which_nothing_can_be_done_is_named_rather_than_tried_for_ever() {
+    let world = World::new(&[]).await;
+    world.put("a.png", "image/png", &png()).await;
+    for (cap, number) in [("--max-bytes", "100"), ("--max-calls", "2"), ("--max-objects", "0")] {
+        let ran = reconcile(&world, &[BUCKET, cap, number]).await;
+        assert_eq!((ran.code, ran.finished), (Some(1), Value::Null));
+        assert!(ran.error.contains(cap), "{}", ran.error);
+    }
+    reconcile(&world, &[BUCKET]).await.assert_complete();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_of_every_kind_are_found_under_their_prefix_and_nothing_beside_it() {
     let world = World::new(&[]).await;
     let keys = ["p/a b+c%", "p/\u{e4}\u{4e2d}", "p/<&>\"'", "p/\u{1}\u{7f}", "p/..", "p//", "p/?#", "p", "q"];

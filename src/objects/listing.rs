@@ -5,7 +5,7 @@ use jiff::{Timestamp, Unit};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::{Listed, Listing};
+use super::{Listed, ListedVersion, Listing};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -24,6 +24,7 @@ struct Contents {
     etag: String,
     size: u64,
     last_modified: Timestamp,
+    r#type: Option<String>,
 }
 
 /// Reads the page that was asked for behind `after`.
@@ -37,7 +38,7 @@ pub(super) fn parse(xml: &[u8], prefix: &str, after: Option<&str>) -> Result<Lis
         quick_xml::de::from_str(text).map_err(|error| format!("is no answer of OSS: {error}"))?;
     let escaped = page.encoding_type.as_deref() == Some("url");
     let mut objects: Vec<Listed> = Vec::with_capacity(page.contents.len());
-    for Contents { key, etag, size, last_modified } in page.contents {
+    for Contents { key, etag, size, last_modified, r#type } in page.contents {
         let object = if escaped {
             percent_decode_str(&key).decode_utf8().map_err(|_| format!("names a key that is no UTF-8: {key:?}"))?.into()
         } else {
@@ -47,13 +48,14 @@ pub(super) fn parse(xml: &[u8], prefix: &str, after: Option<&str>) -> Result<Lis
         if !object.starts_with(prefix) || last.is_some_and(|last| *object <= *last) {
             return Err(format!("names {object:?} out of turn (prefix {prefix:?}, behind {last:?})"));
         }
-        objects.push(Listed {
-            object,
+        let version = ListedVersion {
             etag: etag.trim_matches('"').to_ascii_uppercase(),
             size,
             // HEAD knows no fractions, and the same version must look the same.
-            last_modified: Some(whole_second(last_modified)),
-        });
+            last_modified: whole_second(last_modified),
+        };
+        let is_link = r#type.as_deref() == Some("Symlink");
+        objects.push(Listed { object, version: (!is_link).then_some(version) });
     }
     if page.is_truncated && objects.is_empty() {
         return Err("ends without naming a key, though there are more".to_owned());
@@ -97,10 +99,12 @@ mod tests {
         assert!(more);
         let keys: Vec<_> = objects.iter().map(|listed| listed.object.as_str()).collect();
         assert_eq!(keys, ["a b+", "a/\u{e4}\u{1}"]);
-        for listed in &objects {
-            assert_eq!((listed.etag.as_str(), listed.size), ("AB", 7));
-            assert_eq!(listed.last_modified, Some("2026-01-02T03:04:05Z".parse().unwrap()));
-        }
+        let last_modified = "2026-01-02T03:04:05Z".parse().unwrap();
+        let version = ListedVersion { etag: "AB".to_owned(), size: 7, last_modified };
+        assert!(objects.iter().all(|listed| listed.version.as_ref() == Some(&version)), "{objects:?}");
+        let links = xml.replace(">Normal<", ">Symlink<");
+        let Listing { objects, .. } = parse(links.as_bytes(), "a", Some("a")).unwrap();
+        assert!(objects.iter().all(|listed| listed.version.is_none()), "{objects:?}");
     }
 
     #[test]

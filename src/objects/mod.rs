@@ -40,22 +40,29 @@ pub enum ObjectsError {
 pub struct Listed {
     /// Object key.
     pub object: String,
+    /// What is known of it; nothing of a symbolic link, as `head` speaks of its target.
+    pub version: Option<ListedVersion>,
+}
+
+/// Which version of an object is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedVersion {
     /// ETag without quotes, upper case.
     pub etag: String,
     /// Size in bytes.
     pub size: u64,
     /// Last-Modified, to the second, as `head` gives it.
-    pub last_modified: Option<Timestamp>,
+    pub last_modified: Timestamp,
 }
 
 impl Listed {
     /// What the listing says of the object. Its type is not in it.
     pub fn facts(&self) -> Facts {
         Facts {
-            etag: Some(self.etag.clone()),
-            size: Some(self.size),
+            etag: self.version.as_ref().map(|version| version.etag.clone()),
+            size: self.version.as_ref().map(|version| version.size),
             mime: None,
-            last_modified: self.last_modified,
+            last_modified: self.version.as_ref().map(|version| version.last_modified),
             version_id: None,
             crc64: None,
             own_output: false,

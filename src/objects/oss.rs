@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, LAST_MODIFIED};
 use http::{HeaderName, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -23,6 +23,9 @@ use reqsign_core::{Context, SignRequest as _};
 use super::listing::parse;
 use super::{Listing, Objects, ObjectsError};
 use crate::record::{Facts, RecordKey};
+
+/// An object of which nothing comes for so long is given up, however long the whole of it may take.
+const IDLE: Duration = Duration::from_secs(8);
 
 /// The mark of what we made, on the object itself, and what it says.
 const MADE_BY: HeaderName = HeaderName::from_static("x-oss-meta-made-by");
@@ -262,16 +265,21 @@ impl Objects for Oss {
             let mut condition = HeaderMap::new();
             let value = HeaderValue::from_str(&format!("\"{etag}\"")).map_err(|_| ObjectsError::Changed)?;
             condition.insert(IF_MATCH, value);
-            let answer = self.send(Method::GET, (key, ""), HeaderMap::new(), condition, Bytes::new()).await?;
+            let asked = self.send(Method::GET, (key, ""), HeaderMap::new(), condition, Bytes::new());
+            let answer = self.in_time(IDLE, asked).await?;
             if let Some(failure) = failure(answer.status(), answer.headers()) {
                 return Err(failure);
             }
-            let body = Limited::new(answer.into_body(), usize::try_from(limit).unwrap_or(usize::MAX));
-            match body.collect().await {
-                Ok(whole) => Ok(whole.to_bytes()),
-                Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ObjectsError::TooLarge { limit }),
-                Err(error) => Err(ObjectsError::Unavailable(format!("the body broke off: {error}"))),
+            let mut body = answer.into_body();
+            let mut bytes = BytesMut::new();
+            while let Some(frame) = self.in_time(IDLE, async { Ok(body.frame().await) }).await? {
+                let frame = frame.map_err(|error| ObjectsError::Unavailable(format!("the body broke off: {error}")))?;
+                bytes.extend(frame.into_data().ok());
+                if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
+                    return Err(ObjectsError::TooLarge { limit });
+                }
             }
+            Ok(bytes.freeze())
         })
         .await
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Request;
+use crate::media::Rules;
 
 /// A run goes on from where an earlier one stopped only so long: what that one saw may have changed since.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
@@ -29,6 +30,8 @@ pub enum Position {
 pub struct Checkpoint {
     /// What was asked for, without caps: they are about one run.
     pub request: Request,
+    /// The rules that it went by: what other rules saw is to be seen again.
+    pub rules: String,
     /// Where it stands.
     pub position: Position,
     /// When that was written.
@@ -58,22 +61,28 @@ impl File {
         Self(directory.join(format!("oss-callback-reconcile-{name}.json")))
     }
 
+    /// The name of these rules in a checkpoint.
+    pub(super) fn name_of(rules: &Rules) -> String {
+        Sha256::digest(format!("{rules:?}")).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
     /// What an earlier run for the same request left, if that is not too long ago.
-    pub(super) fn read(&self, request: &Request) -> Option<Checkpoint> {
+    pub(super) fn read(&self, request: &Request, rules: &str) -> Option<Checkpoint> {
         let text = fs::read_to_string(&self.0).ok()?;
         let left: Checkpoint = serde_json::from_str(&text).ok()?;
         let age = Duration::try_from(Timestamp::now().duration_since(left.saved)).ok()?;
-        (age < FRESH && left.request == request.without_caps()).then_some(left)
+        (age < FRESH && left.request == request.without_caps() && left.rules == rules).then_some(left)
     }
 
     /// Writes down how far a run has come. If that fails the run goes on; only its successor would begin anew.
-    pub(super) fn write(&self, request: &Request, position: Position) {
-        let checkpoint = Checkpoint { request: request.without_caps(), position, saved: Timestamp::now() };
+    pub(super) fn write(&self, request: &Request, rules: &str, position: Position) {
+        let checkpoint =
+            Checkpoint { request: request.without_caps(), rules: rules.to_owned(), position, saved: Timestamp::now() };
         let written = serde_json::to_vec(&checkpoint).map_err(io::Error::other).and_then(|text| {
             // Whole or not at all.
             let new = self.0.with_extension("json.new");

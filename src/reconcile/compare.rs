@@ -81,9 +81,14 @@ fn is_outdated(record: &Record, rules: &Rules) -> bool {
             State::Ready | State::Failed => {
                 let output = rules.output();
                 let etag = record.etag.as_deref().unwrap_or_default();
-                let wanted = variants.iter().map(|variant| output.key(&record.bucket, &record.object, etag, variant));
-                let made = record.thumbnails.iter().map(|line| line.key.as_str());
-                !record.thumbnails.is_empty() && !wanted.eq(made)
+                let bucket = output.bucket(&record.bucket);
+                let key = |variant| output.key(&record.bucket, &record.object, etag, variant);
+                let same = variants.len() == record.thumbnails.len()
+                    && variants
+                        .iter()
+                        .zip(&record.thumbnails)
+                        .all(|(variant, line)| line.bucket == bucket && line.key == key(variant));
+                !record.thumbnails.is_empty() && !same
             }
             State::Recorded => true,
             State::Skipped => matches!(reason, Some(Reason::RefusedByRule | Reason::NotSupported)),

@@ -27,7 +27,8 @@ nobody did and records without an object are repaired, thumbnails included. Wher
 under the output prefix is passed over.
 
 It needs the settings of OSS, and the right oss:ListObjects on the bucket. Where a server holds the embedded store, the server
-does it: set OSS_CALLBACK_API_TOKEN as for the server, and OSS_CALLBACK_LISTEN to its address.
+does it, with its own settings and checkpoints: set OSS_CALLBACK_API_TOKEN as for the server, and OSS_CALLBACK_LISTEN to its
+address. It does not tell what it found one by one.
 
 On a terminal it shows how far it is and a summary. Piped, it prints JSON lines: {\"event\":\"found\",...} for each thing it found,
 and {\"event\":\"finished\",\"complete\":true,\"missing\":0,...,\"written\":0,\"spent\":{...}} at the end; with --dry-run also
@@ -79,7 +80,7 @@ pub(crate) fn run(source: &Source<'_>, given: &ArgMatches) -> Result<(), Failed>
             .into());
         }
         Ok((config, _)) => {
-            let file = checkpoint_file(given, &config.store, &request)?;
+            let file = checkpoint_file(given, &config.store, &request);
             match in_this_process(config, &request, &file) {
                 Err(error) => match error.downcast::<WireError>() {
                     Ok(error) => match *error {
@@ -115,22 +116,19 @@ fn request(given: &ArgMatches) -> Result<Request, Failed> {
         dry_run: given.get_flag("dry-run"),
         failed: given.get_flag("failed"),
         rules_changed: given.get_flag("rules-changed"),
+        from_start: given.get_flag("from-start"),
         max_objects: cap("max-objects"),
         max_bytes: cap("max-bytes"),
         max_calls: cap("max-calls"),
     })
 }
 
-fn checkpoint_file(given: &ArgMatches, store: &Store, request: &Request) -> Result<checkpoint::File, Failed> {
-    let file = match (text(given, "checkpoint"), wire::checkpoints(store)) {
+fn checkpoint_file(given: &ArgMatches, store: &Store, request: &Request) -> checkpoint::File {
+    match (text(given, "checkpoint"), wire::checkpoints(store)) {
         (Some(path), _) => checkpoint::File::at(path.into()),
         (None, Some(beside)) => checkpoint::File::in_directory(&beside, &store.to_string(), request),
         (None, None) => checkpoint::File::in_directory(Path::new("."), &store.to_string(), request),
-    };
-    if given.get_flag("from-start") {
-        file.remove();
     }
-    Ok(file)
 }
 
 fn in_this_process(config: WorkerConfig, request: &Request, file: &checkpoint::File) -> Result<(), Failed> {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use md5::{Digest as _, Md5};
-use oss_callback::objects::{Listed, Listing, Objects, ObjectsError};
+use oss_callback::objects::{Listed, ListedVersion, Listing, Objects, ObjectsError};
 use oss_callback::record::{Facts, Record, RecordKey, Version};
 use oss_callback::records::embedded::Embedded;
 use oss_callback::records::{Page, Put, Query, Records, RecordsError};
@@ -344,9 +344,11 @@ impl Objects for Oss {
                     let object = &state.objects[key];
                     Listed {
                         object: key.object.clone(),
-                        etag: object.etag(),
-                        size: object.bytes.len() as u64,
-                        last_modified: Timestamp::from_second(object.second).ok(),
+                        version: Some(ListedVersion {
+                            etag: object.etag(),
+                            size: object.bytes.len() as u64,
+                            last_modified: Timestamp::from_second(object.second).unwrap(),
+                        }),
                     }
                 })
                 .collect();

@@ -303,6 +303,22 @@ async fn a_listing_looks_at_little_more_than_it_returns() {
 }
 
 #[tokio::test]
+async fn a_page_may_end_among_records_that_do_not_match_and_the_next_goes_on_there() {
+    let emulator = start_emulator().await;
+    let records = DynamoDb::new(TABLE, patient(&url_of(emulator)));
+    let failed = |object: String| Record { state: State::Failed, ..plain(&key(&object)) };
+    let others: Vec<_> = (0..1_300).map(|number| failed(format!("other/{number:04}"))).collect();
+    let wanted: Vec<_> = (0..5).map(|number| failed(format!("rare/{number}"))).collect();
+    for some in [others, wanted.clone()].concat().chunks(32) {
+        join_all(some.iter().map(|record| store(&records, record))).await;
+    }
+    let query = Query { state: Some(State::Failed), prefix: Some("rare/".to_owned()), ..every(100) };
+    let first = records.list(&query).await.unwrap();
+    assert!(first.records.is_empty() && first.cursor.is_some(), "{first:?}");
+    assert_eq!(listed(&records, &query).await, wanted.iter().map(Record::key).collect());
+}
+
+#[tokio::test]
 async fn nothing_is_left_out_where_one_shard_holds_much_that_comes_before_all_others() {
     let emulator = start_emulator().await;
     let settings = patient(&url_of(emulator));

@@ -72,6 +72,9 @@ impl DynamoDb {
         let limit = query.limit.max(1);
         let mut page = Page::default();
         let mut behind = behind.map(|key| lookup.entry_of(key));
+        if behind.as_ref().is_some_and(|entry| !lookup.reaches(&entry.sort_key)) {
+            return Err(RecordsError::BadCursor.into());
+        }
         let mut examined = 0_usize;
         // Where the index alone decides, no record is read in vain.
         let mut reading = limit;
@@ -252,6 +255,11 @@ impl<'query> Lookup<'query> {
         Some(Self { index, value, scope })
     }
 
+    /// Whether a place is one that a page of this listing can end at.
+    fn reaches(&self, sort_key: &str) -> bool {
+        sort_key >= self.scope.as_str() && end_of(&self.scope).is_none_or(|end| sort_key <= end.as_str())
+    }
+
     fn entry_of(&self, key: RecordKey) -> Entry {
         Entry { sort_key: self.index.sort_key_of(&key), key }
     }
@@ -298,7 +306,10 @@ impl Position {
         let key = key.filter(|(bucket, object)| !bucket.is_empty() && !object.is_empty());
         let key = key.map(|(bucket, object)| RecordKey::new(bucket, object)).ok_or(RecordsError::BadCursor)?;
         match text.chars().next() {
-            Some(Self::LISTED) if query.wants(&key) => Ok(Self::Listed(key)),
+            // A page may have ended where nothing matched, so the prefix is left to the index.
+            Some(Self::LISTED) if query.bucket.as_ref().is_none_or(|bucket| *bucket == key.bucket) => {
+                Ok(Self::Listed(key))
+            }
             Some(Self::SCANNED) => Ok(Self::Scanned(key.joined())),
             _ => Err(RecordsError::BadCursor),
         }
