@@ -174,7 +174,7 @@ impl Function {
             }
         }
         let stored = self.stored();
-        properties::hold_at_rest(&self.world.state(), model, &stored);
+        properties::hold_at_rest(&self.world.state(), model, &stored, rest == Rest::Delivered);
         if rest == Rest::Reconciled {
             let writes = self.writes();
             self.act(&[], true, true).expect("nothing kills it");
