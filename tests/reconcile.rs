@@ -513,7 +513,7 @@ async fn keys_of_every_kind_are_found_under_their_prefix_and_nothing_beside_it()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_writer_repairs_first_is_not_written_twice() {
+async fn callbacks_that_arrive_while_reconciling_make_no_second_generation_and_lose_nothing_they_say() {
     let world = World::new(&[]).await;
     for number in 0..40 {
         world.put(&format!("{number:02}.txt"), "text/plain", b"text").await;

@@ -318,8 +318,10 @@ impl Run<'_> {
         mut cursor: Option<String>,
         progress: &mut Progress,
     ) -> Result<Option<Stopped>, ReconcileError> {
+        // Only where an earlier run stopped may the store have been made anew since.
+        let mut left = cursor.is_some();
         loop {
-            let page = self.records_page(cursor.clone()).await?;
+            let page = self.records_page(cursor.clone(), std::mem::take(&mut left)).await?;
             progress.tally.records += u64::try_from(page.records.len()).unwrap_or_default();
             let mut unlisted: Vec<Record> = page
                 .records
@@ -368,7 +370,8 @@ impl Run<'_> {
         }
     }
 
-    async fn records_page(&self, cursor: Option<String>) -> Result<Page, RecordsError> {
+    /// A page of records; from the beginning if the store does not know the cursor that an earlier run left.
+    async fn records_page(&self, cursor: Option<String>, left: bool) -> Result<Page, RecordsError> {
         let Request { bucket, prefix, .. } = self.request;
         let mut query = Query {
             bucket: Some(bucket.clone()),
@@ -381,8 +384,7 @@ impl Run<'_> {
         loop {
             match self.records.list(&query).await {
                 Err(RecordsError::Unavailable(_)) if tries < TRIES => pause(tries).await,
-                // A store that was made anew since then: from the beginning.
-                Err(RecordsError::BadCursor) if query.cursor.is_some() => query.cursor = None,
+                Err(RecordsError::BadCursor) if left && query.cursor.is_some() => query.cursor = None,
                 page => return page,
             }
             tries += 1;

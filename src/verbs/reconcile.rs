@@ -35,8 +35,10 @@ and {\"event\":\"finished\",\"complete\":true,\"missing\":0,...,\"written\":0,\"
 \"estimate\", the requests that repairing would take. What they cost depends on your region: multiply by the prices of OSS and, for
 DynamoDB, of its request units.
 
-Stopped by a cap, Ctrl-C or a failure, the same command goes on where it stopped, within a day.
-Exit code: 0 all is as it should be, 75 not everything was seen or could be repaired (run it again), 1 it failed.
+Stopped by a cap, Ctrl-C or a failure, the same command goes on where it stopped, within a day. A second Ctrl-C does not wait for
+what is in hand.
+Exit code: 0 everything was seen and, unless it is a dry run, what was wrong is repaired (\"waiting\" says how many still wait for
+their thumbnails); 75 not everything was seen or could be repaired, run it again; 1 it failed.
 
   oss-callback reconcile my-bucket --dry-run
   oss-callback reconcile my-bucket/photos/ --max-objects 100000 --max-bytes 50000000000";
@@ -142,6 +144,11 @@ fn in_this_process(config: WorkerConfig, request: &Request, file: &checkpoint::F
             async move {
                 asked.await;
                 stop.store(true, Ordering::Relaxed);
+                // Whoever asks twice does not wait for what is in hand: its leases run out.
+                if let Ok(again) = stop_signal() {
+                    again.await;
+                    std::process::exit(130);
+                }
             }
         });
         let screen = Screen::new();
