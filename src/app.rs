@@ -215,7 +215,9 @@ impl App {
         for _ in 0..ROUNDS {
             let Settled::Recorded(record, lease) = settled else { break };
             let standing = record.clone();
-            settled = match tokio::time::timeout_at(times.last_word, self.finish(record, lease, times.work)).await {
+            // In a box, as what follows is what few callbacks need and would make every future large.
+            let finish = Box::pin(self.finish(record, lease, times.work));
+            settled = match tokio::time::timeout_at(times.last_word, finish).await {
                 Ok(finished) => finished,
                 Err(_) => Settled::Unfinished(standing, Reason::OutOfTime),
             };
@@ -224,7 +226,7 @@ impl App {
                 break;
             }
             // The object changed under the work, so the whole question is new, as long as there is time.
-            match tokio::time::timeout_at(times.work, self.settle(&admitted, times.work)).await {
+            match tokio::time::timeout_at(times.work, Box::pin(self.settle(&admitted, times.work))).await {
                 Ok(Ok(again)) => settled = again,
                 Ok(Err(_)) | Err(_) => break,
             }
@@ -248,12 +250,16 @@ impl App {
 
     /// Brings the record up to what OSS says; work that is due is begun if it can be expected to end in time.
     async fn settle(&self, admitted: &Admitted, until: tokio::time::Instant) -> Result<Settled, Failure> {
-        let lease = Worker::lease();
-        let work = Work::Begin(lease.clone(), until.saturating_duration_since(tokio::time::Instant::now()));
+        let lease = self.worker.as_ref().map(|_| Worker::lease());
+        let time = until.saturating_duration_since(tokio::time::Instant::now());
+        let work = lease.clone().map_or(Work::Leave, |lease| Work::Begin(lease, time));
         let (observed, _) = self.observer.observe(admitted.key(), Some(admitted), &work).await.map_err(unsettled)?;
         Ok(match observed {
             Observed::Gone | Observed::Unasked(_) => Settled::Ignored,
-            Observed::Known(record) => Settled::Recorded(record, lease),
+            Observed::Known(record) => match lease {
+                Some(lease) => Settled::Recorded(record, lease),
+                None => Settled::Stands(record),
+            },
             Observed::Repeated(record) => Settled::Stands(record),
             Observed::Claimed(record, reason) => Settled::Unverified(record, reason),
         })

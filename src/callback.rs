@@ -1,6 +1,8 @@
 //! From signed bytes to typed fields: form and JSON bodies, judged by one set of rules.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -127,6 +129,11 @@ fn request_id(text: String) -> Result<String, Failure> {
     if fits { Ok(text) } else { Err(bad("reqId", format!("is {}, not a request id", quoted(&text)))) }
 }
 
+/// The ways of saying that an optional field has no value.
+fn is_absent(text: &str) -> bool {
+    text.is_empty() || text == "null" || is_unexpanded(text)
+}
+
 fn is_unexpanded(text: &str) -> bool {
     text.starts_with("${") && text.ends_with('}')
 }
@@ -161,8 +168,14 @@ enum Field {
 impl Field {
     /// The value of an optional field, or `None` in any of the spellings of "absent".
     fn present(self) -> Option<String> {
-        let text = self.into_text();
-        (!text.is_empty() && text != "null" && !is_unexpanded(&text)).then_some(text)
+        Some(self.into_text()).filter(|text| !is_absent(text))
+    }
+
+    fn is_present(&self) -> bool {
+        match self {
+            Self::Text(text) => !is_absent(text),
+            Self::Other(value) => !value.is_null(),
+        }
     }
 
     fn into_text(self) -> String {
@@ -192,10 +205,14 @@ fn form_fields(body: &[u8]) -> Result<Fields, Failure> {
 
 /// Protocol: values are percent-encoded; a space may come as `%20` or as `+`. Constants of the template are not encoded at all.
 fn form_text(encoded: &[u8]) -> Result<String, Failure> {
-    let spaced: Vec<u8> = encoded.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    let spaced: Cow<'_, [u8]> = if encoded.contains(&b'+') {
+        encoded.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect()
+    } else {
+        encoded.into()
+    };
     percent_decode(&spaced)
         .decode_utf8()
-        .map(std::borrow::Cow::into_owned)
+        .map(Cow::into_owned)
         .map_err(|_| Failure::BadBody { problem: "a name or value of the form is not UTF-8".to_owned() })
 }
 
@@ -240,16 +257,19 @@ fn insert(fields: &mut Fields, name: String, field: Field) -> Result<(), Failure
         // A value that nobody can ask for; some stores refuse such a name.
         return Ok(());
     }
-    match fields.insert(name.clone(), field) {
-        None => Ok(()),
-        Some(_) => Err(Failure::DuplicateField { name: quoted(&name) }),
+    match fields.entry(name) {
+        Entry::Vacant(entry) => {
+            entry.insert(field);
+            Ok(())
+        }
+        Entry::Occupied(entry) => Err(Failure::DuplicateField { name: quoted(entry.key()) }),
     }
 }
 
 /// Brings the names of the rules file, then the common aliases, to the canonical ones. A name counts only where the
 /// canonical field is absent, or is itself the name of another field: two may swap.
 fn rename(fields: &mut Fields, names: &FieldNames) {
-    let absent = |fields: &Fields, name: &str| fields.get(name).is_none_or(|field| field.clone().present().is_none());
+    let absent = |fields: &Fields, name: &str| !fields.get(name).is_some_and(Field::is_present);
     let swapped = |canonical: &str| names.renamed().any(|(_, name)| name == canonical);
     let wanted: Vec<_> =
         names.renamed().filter(|(canonical, _)| swapped(canonical) || absent(fields, canonical)).collect();

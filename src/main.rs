@@ -10,6 +10,10 @@ use oss_callback::log;
 
 mod verbs;
 
+/// A callback's many small allocations are made by one thread and freed by another, at which the system's allocator is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let matches = command().get_matches();
     let (verb, given) = matches.subcommand().map_or(("", &matches), |(verb, given)| (verb, given));

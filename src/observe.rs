@@ -68,6 +68,9 @@ impl Observer {
     /// Asks OSS about an object and writes down what is new; true beside it if something was. Reading the record before
     /// asking is what makes the last upload win: what was read is older than the answer, and only it is replaced.
     ///
+    /// Where there is no OSS to ask, nothing lies between reading and writing, so the write itself reads: it takes it that there
+    /// is no record, which is so for most callbacks, and is refused with the record that there is.
+    ///
     /// # Errors
     /// If the store fails, or other writers are faster for too long.
     pub async fn observe(
@@ -76,8 +79,12 @@ impl Observer {
         claim: Option<&Admitted>,
         work: &Work,
     ) -> Result<(Observed, bool), ObserveError> {
+        let mut read = self.objects.is_none().then_some(None);
         for round in 0..ROUNDS {
-            let previous = self.records.get(key).await?;
+            let previous = match read.take() {
+                Some(previous) => previous,
+                None => self.records.get(key).await?,
+            };
             let confirmation = confirm(key, claim, self.objects.as_deref()).await;
             let next = self.transition(previous.as_ref(), key, &confirmation, work);
             let written = next.is_some();
@@ -85,6 +92,10 @@ impl Observer {
                 None => previous,
                 Some(next) => match self.records.put(&next, previous.as_ref().map(Record::version)).await? {
                     Put::Stored => Some(next),
+                    Put::Lost(current) if round == 0 => {
+                        read = Some(current.map(|record| *record));
+                        continue;
+                    }
                     Put::Lost(_) => {
                         tokio::time::sleep(jitter(round)).await;
                         continue;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::error::Failure;
-use crate::record::{Reason, Record, ThumbnailState};
+use crate::record::{Reason, Record, Thumbnail, ThumbnailState};
 
 /// A finished answer, ready for any edge.
 #[derive(Debug, Clone)]
@@ -30,26 +30,20 @@ impl Reply {
     /// The answer to a callback whose object was recorded, is known, or could not be asked about. `status` and `reason`
     /// are the record's own unless this request learned something that the record does not say.
     pub fn recorded(record: &Record, status: &str, reason: Option<Reason>, request_id: Option<&str>) -> Self {
-        let thumbnails: Vec<_> = record
-            .thumbnails
-            .iter()
-            .filter(|thumbnail| thumbnail.state == ThumbnailState::Ready)
-            .map(|thumbnail| {
-                json!({
-                    "name": thumbnail.name, "bucket": thumbnail.bucket, "key": thumbnail.key, "width": thumbnail.width,
-                    "height": thumbnail.height, "mime": thumbnail.mime, "size": thumbnail.size,
-                })
-            })
-            .collect();
-        let mut answer = json!({
-            "status": status, "bucket": record.bucket, "object": record.object, "etag": record.etag,
-            "size": record.size, "mime": record.mime, "generation": record.generation,
-            "confirmed": record.confirmed, "thumbnails": thumbnails, "request_id": request_id,
-        });
-        if let (Some(reason), Some(fields)) = (reason, answer.as_object_mut()) {
-            fields.insert("reason".to_owned(), json!(reason));
-        }
-        Self::ok(&answer)
+        let ready = record.thumbnails.iter().filter(|thumbnail| thumbnail.state == ThumbnailState::Ready);
+        Self::ok(&Recorded {
+            status,
+            reason,
+            bucket: &record.bucket,
+            object: &record.object,
+            etag: record.etag.as_deref(),
+            size: record.size,
+            mime: record.mime.as_deref(),
+            generation: record.generation,
+            confirmed: record.confirmed,
+            thumbnails: ready.map(Made::from).collect(),
+            request_id,
+        })
     }
 
     /// The answer to a callback about an object that OSS does not have.
@@ -74,6 +68,42 @@ impl Reply {
             (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ];
         Self { status, headers, body: body.into() }
+    }
+}
+
+/// What is told of a record.
+#[derive(Serialize)]
+struct Recorded<'a> {
+    status: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    bucket: &'a str,
+    object: &'a str,
+    etag: Option<&'a str>,
+    size: Option<u64>,
+    mime: Option<&'a str>,
+    generation: u64,
+    confirmed: bool,
+    thumbnails: Vec<Made<'a>>,
+    request_id: Option<&'a str>,
+}
+
+/// What is told of a thumbnail.
+#[derive(Serialize)]
+struct Made<'a> {
+    name: &'a str,
+    bucket: &'a str,
+    key: &'a str,
+    width: Option<u32>,
+    height: Option<u32>,
+    mime: Option<&'a str>,
+    size: Option<u64>,
+}
+
+impl<'a> From<&'a Thumbnail> for Made<'a> {
+    fn from(thumbnail: &'a Thumbnail) -> Self {
+        let Thumbnail { name, bucket, key, width, height, mime, size, .. } = thumbnail;
+        Self { name, bucket, key, width: *width, height: *height, mime: mime.as_deref(), size: *size }
     }
 }
 

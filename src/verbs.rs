@@ -66,7 +66,8 @@ fn serve_with(config: Config) -> Result<(), Failed> {
         let listen = format!("http://{}", server.address()?);
         let stop = stop_signal()?;
         print_line(&serde_json::json!({"event": "ready", "listen": listen}))?;
-        server.serve(stop).await;
+        // As a task, so that whatever accepts connections runs where they are served, not in a thread of its own.
+        tokio::spawn(server.serve(stop)).await?;
         tracing::info!("stopped");
         Ok(())
     });

@@ -168,7 +168,7 @@ impl Worker {
         if getrandom::fill(&mut owner).is_err() {
             owner = Timestamp::now().as_nanosecond().to_be_bytes();
         }
-        let owner: String = owner.iter().map(|byte| format!("{byte:02x}")).collect();
+        let owner = format!("{:032x}", u128::from_be_bytes(owner));
         lease_until(&owner, Timestamp::now(), LEASE)
     }
 

@@ -4,11 +4,12 @@
 //! transaction and syncs once, so that the price of a sync is shared by all callbacks in flight and an idle store adds no
 //! delay. Reads see the last committed transaction and never wait for a write.
 //!
-//! What is due, and what is in which state or has which custom variable, stands in tables beside the records, changed in the
+//! What is due, and what is in a rare state or has which custom variable, stands in tables beside the records, changed in the
 //! same transaction. A store that was written without them, or for other variables, is brought up to date when it is opened,
 //! which reads every record once. A put then costs one more entry for each of these that changes; a listing reads what it
-//! returns: by bucket and prefix, by any state, and by a custom variable that is indexed. Nothing expires: a tombstone costs a
-//! few hundred bytes of disk, and keeps the count of generations.
+//! returns: by bucket and prefix, by state (but `ready` and `recorded`, in which most records are: for these it reads what the
+//! rest of the question leaves), and by a custom variable that is indexed. Nothing expires: a tombstone costs a few hundred
+//! bytes of disk, and keeps the count of generations.
 //!
 //! After an error of the disk the database is closed, and opened again by the next use: a full disk costs answers, not a
 //! restart.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::record::{Record, RecordKey, State};
-use crate::records::way::is_indexable;
+use crate::record::{Record, RecordKey};
+use crate::records::way::{is_indexable, is_rare};
 
 /// Names of the shards: the first digit of a hash.
 pub(super) const SHARDS: &str = "0123456789abcdef";
@@ -58,7 +58,7 @@ impl Index {
         Self::new("bucket", "bucket_shard", "object")
     }
 
-    /// What is in a state that most records are not in, by bucket and object key.
+    /// What is in a rare state, by bucket and object key.
     pub(super) fn state() -> Self {
         Self::new("state", "state_shard", SORT_KEY)
     }
@@ -110,12 +110,6 @@ pub(super) fn attributes(record: &Record, key: &str, indexed: &[String]) -> Vec<
     }
     attributes.push(bucket);
     attributes
-}
-
-/// Whether the index holds records in this state. Most records come to rest in one of the others, where reading the table, or
-/// the bucket, costs no more than an index would, and nothing at each write.
-pub(super) const fn is_rare(state: State) -> bool {
-    !matches!(state, State::Ready | State::Recorded)
 }
 
 /// Which of the 16 parts of an index a record belongs to.

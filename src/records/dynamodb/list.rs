@@ -14,7 +14,7 @@ use futures_util::future::try_join_all;
 
 use super::DynamoDb;
 use super::failure::IndexFailure;
-use super::index::{Index, SHARDS, end_of, is_rare};
+use super::index::{Index, SHARDS, end_of};
 use super::item::{Item, KEY, key_of, record_key_of, record_of};
 use crate::record::{Record, RecordKey};
 use crate::records::way::Way;
@@ -248,8 +248,8 @@ impl<'query> Lookup<'query> {
     fn of(query: &'query Query, indexed: &[String]) -> Option<Self> {
         let (index, value) = match Way::of(query, indexed) {
             Way::Custom(name, value) => (Index::custom(name)?, value),
-            Way::State(state) if is_rare(state) => (Index::state(), state.as_str()),
-            Way::State(_) | Way::Key => (Index::bucket(), query.bucket.as_deref()?),
+            Way::State(state) => (Index::state(), state.as_str()),
+            Way::Key => (Index::bucket(), query.bucket.as_deref()?),
         };
         let scope = index.scope(query.bucket.as_deref(), query.prefix.as_deref().unwrap_or_default());
         Some(Self { index, value, scope })

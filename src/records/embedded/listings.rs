@@ -7,14 +7,14 @@ use redb::{
 
 use super::{RECORDS, decode};
 use crate::record::{Record, State};
-use crate::records::way::is_indexable;
+use crate::records::way::{is_indexable, is_rare};
 
-/// What the records behind it have in common, then the key of one of them. It holds every state, but only the custom variables
-/// that [`INDEXED`] names.
+/// What the records behind it have in common, then the key of one of them: a rare state, or one of the custom variables that
+/// [`INDEXED`] names.
 pub(super) const LISTINGS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("listings");
 
 /// Names of the custom variables in [`LISTINGS`], as JSON, under the one key there is.
-const INDEXED: TableDefinition<'_, (), &[u8]> = TableDefinition::new("indexed");
+const INDEXED: TableDefinition<'_, (), &[u8]> = TableDefinition::new("listed");
 
 /// What the entries of all records in this state begin with.
 pub(super) fn of_state(state: State) -> Vec<u8> {
@@ -34,7 +34,8 @@ pub(super) fn entries(record: &Record, key: &[u8], indexed: &[String]) -> Vec<Ve
         let value = record.custom.get(name).filter(|value| is_indexable(value))?;
         Some(of_custom(name, value))
     });
-    std::iter::once(of_state(record.state)).chain(custom).map(|listing| [&listing, key].concat()).collect()
+    let state = is_rare(record.state).then(|| of_state(record.state));
+    state.into_iter().chain(custom).map(|listing| [&listing, key].concat()).collect()
 }
 
 /// A record had these entries and now has those.

@@ -1,5 +1,8 @@
 //! The writer: puts that wait are applied in one transaction and share its sync.
 
+use std::time::Duration;
+use std::{iter, thread};
+
 use jiff::Timestamp;
 use redb::{Database, ReadableTable as _, Table};
 use tokio::sync::{mpsc, oneshot};
@@ -10,6 +13,10 @@ use crate::records::{Put, RecordsError};
 
 /// Puts in one transaction at most, so that the first of them is not kept waiting for a long queue.
 const BATCH: usize = 256;
+
+/// How long the writer waits for the company that the last transaction had. Puts that come one after the other, or all at once,
+/// never wait.
+const GATHERING: Duration = Duration::from_micros(500);
 
 /// What the caller of a put is told.
 pub(super) type Outcome = Result<Put, RecordsError>;
@@ -29,7 +36,14 @@ pub(super) struct Job {
 /// The writer: commits whatever is waiting, again and again, until nobody can send any more.
 pub(super) fn write_until_closed(store: &Store, mut jobs: mpsc::Receiver<Job>) {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut company = 0;
     while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
+        // Without this those in flight fall into two halves that keep missing each other, and every sync serves but one half.
+        if batch.len() < company {
+            thread::sleep(GATHERING);
+            batch.extend(iter::from_fn(|| jobs.try_recv().ok()).take(BATCH.saturating_sub(batch.len())));
+        }
+        company = batch.len();
         match store.with(|database| commit(database, &store.indexed, &batch)) {
             Ok(outcomes) => answer(batch.drain(..).zip(outcomes)),
             Err(error) => {
