@@ -4,7 +4,7 @@
 //!
 //! The Runtime API is played on loopback by this program, which hands out one event and stops the clock when its answer has
 //! arrived: the emulator's own start would drown what is measured. The event is a signed callback about a new object, the store
-//! a DynamoDB on loopback, reached over plain http: one read, one conditional write.
+//! a DynamoDB on loopback, reached over plain http: one conditional write.
 //!
 //! Needs Node with `npm ci` done in `benches/node-function`, and the programs that `benches/run` builds.
 

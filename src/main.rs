@@ -10,7 +10,9 @@ use oss_callback::log;
 
 mod verbs;
 
-/// A callback's many small allocations are made by one thread and freed by another, at which the system's allocator is slow.
+/// A callback's many small allocations are made by one thread and freed by another, at which the system's allocator is slow. On
+/// Lambda, where callbacks come one after the other, starting it would cost more than it saves.
+#[cfg(feature = "server")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
